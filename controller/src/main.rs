@@ -1,0 +1,2 @@
+//! mintmark.
+fn main() {}
