@@ -1,0 +1,113 @@
+//! The `CustomResourceDefinition` that is shipped, made from the types.
+//!
+//! What the derive macro yields is brought into the form that Flux's generator has: optional fields are not nullable,
+//! and `status` has a default, so that an object no pass has seen yet reads as in progress.
+
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::CustomResourceExt;
+use serde_json::json;
+
+use crate::oci_repository::OciRepository;
+
+/// Name of the CRD of [`OciRepository`].
+pub const OCI_REPOSITORY_CRD: &str = "ocirepositories.source.toolkit.fluxcd.io";
+
+/// The definition of the kind `OCIRepository`.
+pub fn oci_repository() -> CustomResourceDefinition {
+    let mut crd = OciRepository::crd();
+    crd.metadata = ObjectMeta {
+        labels: Some([("app.kubernetes.io/part-of".to_owned(), "mintmark".to_owned())].into()),
+        ..crd.metadata
+    };
+    for version in &mut crd.spec.versions {
+        let Some(root) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+        else {
+            continue;
+        };
+        normalise(root);
+        if let Some(status) = root
+            .properties
+            .as_mut()
+            .and_then(|properties| properties.get_mut("status"))
+        {
+            status.default = Some(JSON(json!({"observedGeneration": -1})));
+        }
+    }
+    crd
+}
+
+/// Removes `nullable` and `title` everywhere: absent is the only way to leave a field out.
+fn normalise(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    schema.title = None;
+    for property in schema
+        .properties
+        .iter_mut()
+        .flat_map(|properties| properties.values_mut())
+    {
+        normalise(property);
+    }
+    match schema.items.as_mut() {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => normalise(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(normalise),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = schema.additional_properties.as_mut() {
+        normalise(values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::CredentialRule;
+
+    fn version_schema() -> serde_json::Value {
+        let crd = serde_json::to_value(oci_repository()).unwrap();
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+    }
+
+    #[test]
+    fn its_name_is_the_constant() {
+        assert_eq!(oci_repository().metadata.name.as_deref(), Some(OCI_REPOSITORY_CRD));
+    }
+
+    #[test]
+    fn status_starts_unobserved() {
+        assert_eq!(
+            version_schema()["properties"]["status"]["default"],
+            json!({"observedGeneration": -1})
+        );
+    }
+
+    #[test]
+    fn nothing_is_nullable() {
+        assert!(!version_schema().to_string().contains("nullable"));
+    }
+
+    #[test]
+    fn every_rule_is_there_with_its_message() {
+        let schema = version_schema();
+        let rules = schema["properties"]["spec"]["x-kubernetes-validations"]
+            .as_array()
+            .unwrap();
+        assert_eq!(rules.len(), CredentialRule::CEL.len());
+        for (rule, json) in CredentialRule::CEL.into_iter().zip(rules) {
+            assert_eq!(json["message"], rule.message());
+            assert_eq!(json["rule"], rule.cel().unwrap());
+            let field = rule.field_path().trim_start_matches('.');
+            assert!(
+                schema["properties"]["spec"]["properties"].get(field).is_some(),
+                "{field}"
+            );
+        }
+    }
+}
