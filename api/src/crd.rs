@@ -1,7 +1,8 @@
 //! The `CustomResourceDefinition` that is shipped, made from the types.
 //!
 //! What the derive macro yields is brought into the form that Flux's generator has: optional fields are not nullable,
-//! and `status` has a default, so that an object no pass has seen yet reads as in progress.
+//! the fields every object has are declared, and `status` has a default, so that an object no pass has seen yet reads
+//! as in progress.
 
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -12,7 +13,7 @@ use k8s_openapi::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use crate::oci_repository::OciRepository;
+use crate::oci_repository::{KIND, OciRepository};
 
 /// Name of the CRD of [`OciRepository`].
 pub const OCI_REPOSITORY_CRD: &str = "ocirepositories.source.toolkit.fluxcd.io";
@@ -24,24 +25,34 @@ pub fn oci_repository() -> CustomResourceDefinition {
         labels: Some([("app.kubernetes.io/part-of".to_owned(), "mintmark".to_owned())].into()),
         ..crd.metadata
     };
+    crd.spec.names.list_kind = Some(format!("{KIND}List"));
     for version in &mut crd.spec.versions {
-        let Some(root) = version
+        if let Some(root) = version
             .schema
             .as_mut()
             .and_then(|schema| schema.open_api_v3_schema.as_mut())
-        else {
-            continue;
-        };
-        normalise(root);
-        if let Some(status) = root
-            .properties
-            .as_mut()
-            .and_then(|properties| properties.get_mut("status"))
         {
-            status.default = Some(JSON(json!({"observedGeneration": -1})));
+            complete(root);
         }
     }
     crd
+}
+
+/// Brings the schema of the whole object into its final form.
+fn complete(root: &mut JSONSchemaProps) {
+    normalise(root);
+    let properties = root.properties.get_or_insert_default();
+    if let Some(status) = properties.get_mut("status") {
+        status.default = Some(JSON(json!({"observedGeneration": -1})));
+    }
+    // The API server allows no further statement about them than the type.
+    for (name, type_) in [("apiVersion", "string"), ("kind", "string"), ("metadata", "object")] {
+        let schema = JSONSchemaProps {
+            type_: Some(type_.to_owned()),
+            ..JSONSchemaProps::default()
+        };
+        properties.insert(name.to_owned(), schema);
+    }
 }
 
 /// Removes `nullable` and `title` everywhere: absent is the only way to leave a field out.

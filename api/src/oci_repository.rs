@@ -195,7 +195,6 @@ pub enum Provider {
 #[serde(rename_all = "camelCase")]
 pub struct Verify {
     /// Signing technology.
-    #[serde(default)]
     #[schemars(schema_with = "crate::schema::verify_provider")]
     pub provider: VerifyProvider,
     /// Secret with the trusted public keys.

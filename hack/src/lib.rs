@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! What `cargo xtask` does, as a library: one module per subcommand.
+
+pub mod generate;
