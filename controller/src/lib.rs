@@ -4,3 +4,4 @@
 //! then the modules that consume it.
 
 pub mod credential;
+pub mod runtime;

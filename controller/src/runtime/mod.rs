@@ -1,0 +1,6 @@
+//! What every part of the process runs on: the bounded HTTP server, logs, metrics, probes, supervision, backoff, jitter.
+//!
+//! Nothing here knows a kind of object or a registry. A module may be used by any other; it uses none of them.
+
+pub mod backoff;
+pub mod jitter;
