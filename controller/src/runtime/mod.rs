@@ -4,3 +4,7 @@
 
 pub mod backoff;
 pub mod jitter;
+pub mod log;
+pub mod metrics;
+pub mod serve;
+pub mod supervise;
