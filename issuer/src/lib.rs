@@ -1,1 +1,48 @@
-//! Placeholder until the first module lands.
+//! The issuer core: SPIFFE IDs, signing keys, authorities, JWT-SVIDs, X.509-SVIDs, the key ring and the published documents.
+//!
+//! Everything here is plain computation: no sockets, no Kubernetes, no async and no clock. Wall time, monotonic time and
+//! randomness are arguments, so that every rule is a unit test. Private keys enter as Secret bytes, live behind [`Signer`],
+//! which has no key getter, and leave only through [`StoredKeys`], the form kept in the ring's own Secret.
+
+mod authority;
+mod der;
+mod documents;
+mod issuer_url;
+mod jwt;
+mod keyring;
+mod keys;
+mod pem;
+mod spiffe_id;
+mod trust_domain;
+mod x509;
+
+pub use authority::{
+    Advisory, Authority, AuthorityError, Field, JwtUnavailable, LoadOptions, SigningSecret, X509Unavailable,
+};
+pub use documents::{Document, DocumentInput, Documents, DocumentsError};
+pub use issuer_url::{IssuerUrl, IssuerUrlError};
+pub use jwt::{JwtAuthority, JwtMintError, JwtRequest, JwtSvid, ObjectRef};
+pub use keyring::{
+    Action, Clocks, Entry, Event, JwtMaterial, KeyRing, KeyState, KeyUses, MAX_KEYS_PER_USE, NoSigner, Notice,
+    RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material,
+};
+pub use keys::{Jwk, JwkError, KeyAlgorithm, KeyError, LocalSigner, PrivateKey, PublicKey, SignError, Signer};
+pub use pem::PemError;
+pub use spiffe_id::{SpiffeId, SpiffeIdError};
+pub use trust_domain::{TrustDomain, TrustDomainError};
+pub use x509::{SelfCheckError, X509Authority, X509MintError, X509Svid};
+
+/// The randomness that minting draws on: `ring`'s `SystemRandom` in the product, a fixed source in a test.
+pub use ::ring::rand::{SecureRandom, SystemRandom};
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}

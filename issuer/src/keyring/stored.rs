@@ -1,0 +1,349 @@
+//! The stored form of a ring: Secret `mintmark-issuer` holds the public state and the documents exactly as they are
+//! served, Secret `mintmark-issuer-ring` the private keys by id. Whoever can write the first can forge trust, so reading
+//! it checks everything that a forger or an accident could bend.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+use zeroize::Zeroizing;
+
+use super::state::{Entry, KeyState, MAX_KEYS_PER_USE, RingState};
+use crate::authority::authority_id;
+use crate::documents::{Documents, DocumentsError};
+use crate::keys::{Jwk, KeyError, PrivateKey, PublicKey};
+use crate::{IssuerUrl, TrustDomain, pem};
+
+/// The key of the state in the Secret's data; the documents stand beside it under their own names.
+const STATE: &str = "state.json";
+/// The form written and read by this version.
+const VERSION: u32 = 1;
+/// Stored times may lie this far in the future: the clocks of two replicas differ.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
+/// Most ids that may be revoked.
+const MAX_REVOKED: usize = 1024;
+
+/// The content of Secret `mintmark-issuer`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredState {
+    /// The trust domain that all of it belongs to.
+    pub trust_domain: TrustDomain,
+    /// The issuer of the documents.
+    pub issuer: Option<IssuerUrl>,
+    /// The JWT overlap that the documents were rendered for; decides `Cache-Control`.
+    pub overlap: Duration,
+    /// The ring.
+    pub ring: RingState,
+    /// The documents as they are served.
+    pub documents: Documents,
+}
+
+/// The content of Secret `mintmark-issuer-ring`: private keys by id. `Debug` shows the ids and kinds only.
+#[derive(Debug, Clone, Default)]
+pub struct StoredKeys {
+    /// JWT keys by key id.
+    pub jwt: BTreeMap<String, Arc<PrivateKey>>,
+    /// CA keys by authority id.
+    pub x509: BTreeMap<String, Arc<PrivateKey>>,
+}
+
+/// Why stored content is refused. The caller tells it and rebuilds from the signing Secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    /// Not JSON of the expected form.
+    #[error("state.json cannot be read: {0}")]
+    Json(String),
+    /// Written by another version in a form that this one does not know.
+    #[error("state.json has version {0}; this version reads {VERSION}")]
+    Version(u32),
+    /// It belongs to another trust domain.
+    #[error("it belongs to trust domain {0:?}")]
+    TrustDomain(String),
+    /// The issuer is not a URL.
+    #[error("its issuer is not acceptable: {0}")]
+    Issuer(String),
+    /// An id is not the hash of its key.
+    #[error("the id {0:?} does not belong to its key")]
+    Id(String),
+    /// A key of a kind that is not accepted for its use.
+    #[error("key {0:?} is of a kind that is not accepted")]
+    KeyKind(String),
+    /// A certificate is not a CA, or not a certificate.
+    #[error("a certificate of authority {0:?} is not a CA")]
+    NotCa(String),
+    /// More keys than a ring may have.
+    #[error("it holds more than {MAX_KEYS_PER_USE} keys of one use, or more than {MAX_REVOKED} revoked ids")]
+    TooMany,
+    /// Two entries with one id, or two that sign, or one that is revoked.
+    #[error("the entries contradict each other at {0:?}")]
+    Contradiction(String),
+    /// A time in the future, or missing where the state needs one.
+    #[error("the times of key {0:?} are impossible")]
+    Times(String),
+    /// A document is missing or is not made of these entries.
+    #[error("the document {0:?} does not belong to the state")]
+    Document(&'static str),
+    /// A document cannot be read.
+    #[error("{0}")]
+    Documents(#[from] DocumentsError),
+    /// A private key is not the one of its entry.
+    #[error("the private key of {0:?} does not belong to it")]
+    PrivateKey(String),
+    /// A private key cannot be read.
+    #[error("the private key {0:?} cannot be read: {1}")]
+    Key(String, KeyError),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    version: u32,
+    trust_domain: TrustDomain,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    /// *P*, for whoever reads the state without parsing the issuer.
+    #[serde(default)]
+    path: String,
+    overlap_seconds: u64,
+    #[serde(flatten)]
+    ring: RingState,
+}
+
+impl StoredState {
+    /// The Secret's data.
+    pub fn to_data(&self) -> Result<BTreeMap<String, Vec<u8>>, StateError> {
+        let written = Written {
+            version: VERSION,
+            trust_domain: self.trust_domain.clone(),
+            issuer: self.issuer.as_ref().map(|issuer| issuer.as_str().to_owned()),
+            path: self
+                .issuer
+                .as_ref()
+                .map(|issuer| issuer.path().to_owned())
+                .unwrap_or_default(),
+            overlap_seconds: self.overlap.as_secs(),
+            ring: self.ring.clone(),
+        };
+        let state = serde_json::to_vec(&written).map_err(|error| StateError::Json(error.to_string()))?;
+        let documents = self
+            .documents
+            .named()
+            .map(|(name, document)| (name.to_owned(), document.body.to_vec()));
+        Ok(documents.chain([(STATE.to_owned(), state)]).collect())
+    }
+
+    /// Reads and checks the Secret's data; `None` for an empty Secret, as it is shipped.
+    pub fn from_data<'a>(
+        data: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        now: Timestamp,
+    ) -> Result<Option<Self>, StateError> {
+        let data: BTreeMap<&str, &[u8]> = data.into_iter().collect();
+        let Some(state) = data.get(STATE) else { return Ok(None) };
+        let written: Written = serde_json::from_slice(state).map_err(|error| StateError::Json(error.to_string()))?;
+        if written.version != VERSION {
+            return Err(StateError::Version(written.version));
+        }
+        // Whether plain http is allowed was decided by the flags of whoever wrote it.
+        let issuer = written
+            .issuer
+            .as_deref()
+            .map(|issuer| IssuerUrl::parse(issuer, true))
+            .transpose();
+        let issuer = issuer.map_err(|error| StateError::Issuer(error.to_string()))?;
+        let overlap = Duration::from_secs(written.overlap_seconds);
+        check(&written.ring, now)?;
+        let documents = Documents::from_stored(|name| data.get(name).copied(), issuer.as_ref(), overlap)?;
+        check_documents(&documents, &written.ring, issuer.as_ref())?;
+        Ok(Some(Self {
+            trust_domain: written.trust_domain,
+            issuer,
+            overlap,
+            ring: written.ring,
+            documents,
+        }))
+    }
+}
+
+impl StoredKeys {
+    /// The Secret's data: one PEM (PKCS#8) per key, named `jwt.<key id>.pem` and `x509.<authority id>.pem`.
+    pub fn to_data(&self) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
+        let jwt = self.jwt.iter().map(|(id, key)| (format!("jwt.{id}.pem"), key));
+        let x509 = self.x509.iter().map(|(id, key)| (format!("x509.{id}.pem"), key));
+        let encode = |key: &PrivateKey| {
+            let text = pem::write("PRIVATE KEY", key.expose_pkcs8_der());
+            Zeroizing::new(text.as_bytes().to_vec())
+        };
+        jwt.chain(x509).map(|(name, key)| (name, encode(key))).collect()
+    }
+
+    /// Reads the Secret's data; other fields are ignored.
+    pub fn from_data<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, StateError> {
+        let mut keys = Self::default();
+        for (name, value) in data {
+            let Some(name) = name.strip_suffix(".pem") else {
+                continue;
+            };
+            let (map, id) = match name.split_once('.') {
+                Some(("jwt", id)) => (&mut keys.jwt, id),
+                Some(("x509", id)) => (&mut keys.x509, id),
+                _ => continue,
+            };
+            let key = PrivateKey::from_pem(value).map_err(|error| StateError::Key(id.to_owned(), error))?;
+            map.insert(id.to_owned(), Arc::new(key));
+        }
+        Ok(keys)
+    }
+}
+
+fn check(ring: &RingState, now: Timestamp) -> Result<(), StateError> {
+    if ring.jwt.len() > MAX_KEYS_PER_USE || ring.x509.len() > MAX_KEYS_PER_USE || ring.revoked.len() > MAX_REVOKED {
+        return Err(StateError::TooMany);
+    }
+    check_entries(&ring.jwt, &ring.revoked, now)?;
+    check_entries(&ring.x509, &ring.revoked, now)?;
+    for entry in &ring.jwt {
+        let key = PublicKey::from_jwk(&entry.material.key).map_err(|_| StateError::KeyKind(entry.id.clone()))?;
+        if key.algorithm().jws().is_none() {
+            return Err(StateError::KeyKind(entry.id.clone()));
+        }
+        if key.thumbprint() != entry.id {
+            return Err(StateError::Id(entry.id.clone()));
+        }
+    }
+    for entry in &ring.x509 {
+        let not_ca = || StateError::NotCa(entry.id.clone());
+        for der in entry.material.full_chain().iter().chain(&entry.material.root) {
+            let (_, certificate) = X509Certificate::from_der(der).map_err(|_| not_ca())?;
+            if !certificate.is_ca() {
+                return Err(not_ca());
+            }
+        }
+        let (_, ca) = X509Certificate::from_der(&entry.material.certificate).map_err(|_| not_ca())?;
+        let key = PublicKey::from_spki_der(ca.public_key().raw).map_err(|_| StateError::KeyKind(entry.id.clone()))?;
+        if authority_id(&key, ca.subject().as_raw()) != entry.id {
+            return Err(StateError::Id(entry.id.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// What holds for the entries of either use.
+fn check_entries<M>(entries: &[Entry<M>], revoked: &BTreeSet<String>, now: Timestamp) -> Result<(), StateError> {
+    let (mut seen, mut signing) = (BTreeSet::new(), 0);
+    for entry in entries {
+        signing += usize::from(entry.state == KeyState::Signing);
+        if !seen.insert(&entry.id) || signing > 1 || revoked.contains(&entry.id) {
+            return Err(StateError::Contradiction(entry.id.clone()));
+        }
+        let needed = match entry.state {
+            KeyState::Published => true,
+            KeyState::Signing => entry.signing_at.is_some() && entry.retired_at.is_none(),
+            KeyState::Retired => entry.retired_at.is_some(),
+        };
+        let times = [Some(entry.published_at), entry.signing_at, entry.retired_at];
+        if !needed
+            || times
+                .into_iter()
+                .flatten()
+                .any(|time| time.duration_since(now) > CLOCK_SKEW)
+        {
+            return Err(StateError::Times(entry.id.clone()));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct ReadSet {
+    #[serde(default)]
+    keys: Vec<ReadKey>,
+    spiffe_sequence: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ReadKey {
+    #[serde(flatten)]
+    key: Jwk,
+    kid: Option<String>,
+    x5c: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ReadDiscovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// The documents name this issuer and hold exactly these keys. Their bytes may differ from what this version would write.
+fn check_documents(documents: &Documents, ring: &RingState, issuer: Option<&IssuerUrl>) -> Result<(), StateError> {
+    let expected: BTreeSet<&str> = ring.jwt.iter().map(|entry| entry.id.as_str()).collect();
+    let kids = |set: &ReadSet| {
+        let named = set.keys.iter().filter(|key| key.x5c.is_none());
+        named
+            .map(|key| key.kid.clone().filter(|kid| *kid == key.key.thumbprint()))
+            .collect::<Option<BTreeSet<_>>>()
+    };
+    let same =
+        |set: &ReadSet| kids(set).is_some_and(|kids| kids.iter().map(String::as_str).eq(expected.iter().copied()));
+    if let (Some(issuer), Some(discovery), Some(keys)) = (issuer, documents.discovery(), documents.keys()) {
+        let read: ReadDiscovery = read(Documents::DISCOVERY, &discovery.body)?;
+        if read.issuer != issuer.as_str() || read.jwks_uri != format!("{}/keys", issuer.base()) {
+            return Err(StateError::Document(Documents::DISCOVERY));
+        }
+        if !same(&self::read(Documents::KEYS, &keys.body)?) {
+            return Err(StateError::Document(Documents::KEYS));
+        }
+    }
+    let bundle: ReadSet = read(Documents::BUNDLE_JSON, &documents.bundle_json().body)?;
+    let allowed = ring
+        .anchors(true)
+        .iter()
+        .map(|anchor| encode(anchor))
+        .collect::<BTreeSet<_>>();
+    let needed = ring
+        .anchors(false)
+        .iter()
+        .map(|anchor| encode(anchor))
+        .collect::<BTreeSet<_>>();
+    let published: BTreeSet<String> = bundle
+        .keys
+        .iter()
+        .filter_map(|key| key.x5c.as_ref())
+        .flatten()
+        .cloned()
+        .collect();
+    if !same(&bundle)
+        || bundle.spiffe_sequence != Some(ring.sequence)
+        || !published.is_subset(&allowed)
+        || !needed.is_subset(&published)
+    {
+        return Err(StateError::Document(Documents::BUNDLE_JSON));
+    }
+    let sections = if documents.bundle_pem().body.is_empty() {
+        Vec::new()
+    } else {
+        pem::sections(&documents.bundle_pem().body).map_err(|_| StateError::Document(Documents::BUNDLE_PEM))?
+    };
+    if sections
+        .iter()
+        .map(|section| encode(&section.der))
+        .collect::<BTreeSet<_>>()
+        != published
+    {
+        return Err(StateError::Document(Documents::BUNDLE_PEM));
+    }
+    Ok(())
+}
+
+fn encode(der: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(der)
+}
+
+fn read<T: for<'de> Deserialize<'de>>(name: &'static str, body: &[u8]) -> Result<T, StateError> {
+    serde_json::from_slice(body).map_err(|_| StateError::Document(name))
+}
