@@ -4,4 +4,6 @@
 //! then the modules that consume it.
 
 pub mod credential;
+
+pub mod registry;
 pub mod runtime;

@@ -1,0 +1,301 @@
+//! Connection pools. Without a client certificate a connection carries no identity and is shared by everybody who talks to
+//! the same origin with the same CA set; with one it *is* the identity and belongs to one object and credential generation.
+//!
+//! Each pool is one HTTP client: dropping it closes its idle connections. Building one may fail on unusable key material.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use http::HeaderValue;
+use hyper_util::client::proxy::matcher::Intercept;
+use reqwest::{Client, ClientBuilder, Proxy, redirect::Policy};
+use rustls::{ClientConfig, client::WebPkiServerVerifier};
+
+use super::{
+    address::{AddressPolicy, Reach},
+    config::RegistryConfig,
+    error::Failure,
+    lru::Lru,
+    resolver::FilteringResolver,
+    tls::{CaBundle, CaId, TlsFactory},
+    url::Origin,
+};
+use crate::credential::{CertificateCredential, CredentialGeneration};
+
+/// What connections have to have in common to be shared. Environment proxies follow from the origin.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Route {
+    origin: Origin,
+    ca: Option<CaId>,
+    reach: Reach,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum PoolKey {
+    Shared(Route),
+    Identity(Arc<str>),
+}
+
+/// One HTTP client and who may use it.
+pub(super) struct Pool {
+    client: Client,
+    route: Route,
+    generation: Option<CredentialGeneration>,
+    proxied: bool,
+    in_flight: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Pool {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Whether a proxy stands between, so that peer addresses are the proxy's.
+    pub(super) fn is_proxied(&self) -> bool {
+        self.proxied
+    }
+
+    /// Counts a request for as long as the guard lives: the most at a time bounds the connections kept.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(now, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    fn weight(&self) -> usize {
+        self.peak.load(Ordering::Relaxed).max(1)
+    }
+}
+
+/// See [`Pool::begin`].
+pub(super) struct InFlight(Arc<Pool>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where a request goes and on whose behalf.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) ca: Option<&'a CaBundle>,
+    pub(super) reach: Reach,
+    pub(super) namespace: &'a Arc<str>,
+}
+
+impl Destination<'_> {
+    fn route(&self) -> Route {
+        Route {
+            origin: self.origin.clone(),
+            ca: self.ca.map(CaBundle::id),
+            reach: self.reach,
+        }
+    }
+}
+
+/// All pools of the process.
+pub(super) struct Pools {
+    config: Arc<RegistryConfig>,
+    addresses: Arc<AddressPolicy>,
+    tls: TlsFactory,
+    pools: Mutex<Lru<PoolKey, Arc<Pool>>>,
+    transports: Mutex<Lru<Option<CaId>, Transport>>,
+}
+
+/// The parts of a TLS configuration that depend on the CA set alone.
+#[derive(Clone)]
+struct Transport {
+    verifier: Arc<WebPkiServerVerifier>,
+    shared: ClientConfig,
+}
+
+impl Pools {
+    pub(super) fn new(config: Arc<RegistryConfig>) -> Self {
+        Self {
+            addresses: Arc::new(config.addresses.clone()),
+            tls: TlsFactory::new(),
+            pools: Mutex::new(Lru::new(config.idle_connections)),
+            transports: Mutex::new(Lru::new(config.max_transports)),
+            config,
+        }
+    }
+
+    /// The pool for requests without a client certificate.
+    pub(super) fn shared(&self, to: Destination<'_>) -> Result<Arc<Pool>, Failure> {
+        let key = PoolKey::Shared(to.route());
+        if let Some(pool) = lock(&self.pools).get(&key) {
+            return Ok(Arc::clone(pool));
+        }
+        let builder = if to.origin.is_https() {
+            self.builder().tls_backend_preconfigured(self.transport(to)?.shared)
+        } else {
+            self.builder().tls_backend_preconfigured(self.tls.unused()?)
+        };
+        let pool = self.build(builder, to, None)?;
+        lock(&self.pools).insert(key, Arc::clone(to.namespace), Arc::clone(&pool), |pool| pool.weight());
+        Ok(pool)
+    }
+
+    /// The pool of one object's certificate. A pool of another generation or destination of that object goes.
+    pub(super) fn identity(
+        &self,
+        to: Destination<'_>,
+        object: &Arc<str>,
+        credential: &CertificateCredential,
+    ) -> Result<Arc<Pool>, Failure> {
+        let key = PoolKey::Identity(Arc::clone(object));
+        if let Some(pool) = lock(&self.pools).get(&key)
+            && pool.generation.as_ref() == Some(&credential.generation)
+            && pool.route == to.route()
+        {
+            return Ok(Arc::clone(pool));
+        }
+        let transport = self.transport(to)?;
+        let (config, asked) = self.tls.with_identity(transport.verifier, credential)?;
+        let builder = self
+            .builder()
+            .tls_backend_preconfigured(config)
+            .connector_layer(asked)
+            .pool_max_idle_per_host(1);
+        let pool = self.build(builder, to, Some(credential.generation.clone()))?;
+        lock(&self.pools).insert(key, Arc::clone(to.namespace), Arc::clone(&pool), |pool| pool.weight());
+        Ok(pool)
+    }
+
+    /// Closes what belongs to an object that is gone.
+    pub(super) fn forget(&self, object: &Arc<str>) {
+        lock(&self.pools).remove(&PoolKey::Identity(Arc::clone(object)));
+    }
+
+    fn transport(&self, to: Destination<'_>) -> Result<Transport, Failure> {
+        let id = to.ca.map(CaBundle::id);
+        if let Some(transport) = lock(&self.transports).get(&id) {
+            return Ok(transport.clone());
+        }
+        let verifier = self.tls.verifier(to.ca)?;
+        let transport = Transport {
+            shared: self.tls.without_identity(Arc::clone(&verifier))?,
+            verifier,
+        };
+        lock(&self.transports).insert(id, Arc::clone(to.namespace), transport.clone(), |_| 1);
+        Ok(transport)
+    }
+
+    fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .user_agent(self.config.user_agent.as_str())
+            .redirect(Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(self.config.connect_timeout)
+            .pool_idle_timeout(self.config.idle_timeout)
+            .pool_max_idle_per_host(self.config.concurrency)
+    }
+
+    fn build(
+        &self,
+        builder: ClientBuilder,
+        to: Destination<'_>,
+        generation: Option<CredentialGeneration>,
+    ) -> Result<Arc<Pool>, Failure> {
+        // A token in the clear is for loopback itself, not for a proxy that might carry it further.
+        let proxy = if to.reach == Reach::Loopback {
+            None
+        } else {
+            self.proxy_for(to.origin)
+        };
+        let proxied = proxy.is_some();
+        let mut reach = to.reach;
+        let builder = match proxy {
+            None => builder,
+            Some(proxy) => {
+                // The operator chose the proxy, whoever chose what lies behind it.
+                reach = Reach::Configured;
+                self.check_proxy(&proxy, generation.is_some())?;
+                builder.proxy(to_reqwest(&proxy)?)
+            }
+        };
+        let resolver = FilteringResolver {
+            lookup: Arc::clone(&self.config.lookup),
+            policy: Arc::clone(&self.addresses),
+            reach,
+        };
+        let client = builder
+            .dns_resolver(resolver)
+            .build()
+            .map_err(|_| Failure::Setup("HTTP client"))?;
+        Ok(Arc::new(Pool {
+            client,
+            route: to.route(),
+            generation,
+            proxied,
+            in_flight: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        }))
+    }
+
+    fn proxy_for(&self, origin: &Origin) -> Option<Intercept> {
+        let uri = origin.to_string().parse().ok()?;
+        self.config.environment_proxies.intercept(&uri)
+    }
+
+    fn check_proxy(&self, proxy: &Intercept, carries_identity: bool) -> Result<(), Failure> {
+        match proxy.uri().scheme_str() {
+            Some("http") => {}
+            // Its TLS would be configured like the registry's, and the proxy could ask for the client certificate.
+            Some("https") if carries_identity => {
+                return Err(Failure::Setup("a client certificate cannot go through an https proxy"));
+            }
+            Some("https") => {}
+            _ => {
+                return Err(Failure::Setup(
+                    "the environment names a proxy that is neither http nor https",
+                ));
+            }
+        }
+        let url = reqwest::Url::parse(&proxy.uri().to_string()).ok();
+        let origin = url
+            .as_ref()
+            .and_then(Origin::of)
+            .ok_or(Failure::Setup("the environment names an unusable proxy"))?;
+        self.check_literal(&origin, Reach::Configured)
+    }
+
+    /// The address rule for hosts that are addresses: the resolver never sees those.
+    pub(super) fn check_literal(&self, origin: &Origin, reach: Reach) -> Result<(), Failure> {
+        let Some(address) = origin.literal() else { return Ok(()) };
+        let denied = |reason| Failure::AddressDenied {
+            host: origin.host_port(),
+            reason,
+        };
+        self.addresses.check(address, reach).map_err(denied)
+    }
+
+    pub(super) fn addresses(&self) -> &AddressPolicy {
+        &self.addresses
+    }
+}
+
+fn to_reqwest(proxy: &Intercept) -> Result<Proxy, Failure> {
+    let unusable = |_| Failure::Setup("the environment names an unusable proxy");
+    let built = Proxy::all(proxy.uri().to_string()).map_err(unusable)?;
+    let Some(authorization) = proxy.basic_auth() else {
+        return Ok(built);
+    };
+    let mut value: HeaderValue = authorization.clone();
+    value.set_sensitive(true);
+    Ok(built.custom_http_auth(value))
+}
+
+/// A poisoned lock only means that another pass panicked; the maps stay consistent.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

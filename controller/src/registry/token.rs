@@ -1,0 +1,175 @@
+//! The token endpoint a registry's challenge names: who may be sent there, and what its answer has to look like.
+//!
+//! Token requests follow no redirects. A minted JWT goes to the registry's own origin, or to a realm that one of its
+//! audiences names; a client certificate never leaves the registry's origin.
+
+use std::time::Duration;
+
+use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
+use jiff::Timestamp;
+use secrecy::SecretString;
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    authorise::basic,
+    challenge::Challenge,
+    error::{Failure, InvalidContent, sanitise},
+    failure,
+    ledger::Grant,
+    request::{Identity, is_anonymous},
+    session::Session,
+    url::Origin,
+};
+use crate::credential::{JwtCredential, Presented};
+
+/// Largest answer of a token endpoint, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+/// Largest token, in bytes.
+const MAX_TOKEN: usize = 16 * 1024;
+/// Life of a token that does not say.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// Longest life believed.
+const MAX_LIFE: Duration = Duration::from_secs(3600);
+
+/// A challenge that can be answered by an exchange.
+pub(super) struct TokenRequest {
+    realm: Url,
+    origin: Origin,
+    service: Option<String>,
+}
+
+impl Session {
+    /// The first bearer challenge whose realm is a URL. Several registries name none, or a word.
+    pub(super) fn token_request(&self, challenges: &[Challenge]) -> Option<TokenRequest> {
+        challenges
+            .iter()
+            .filter(|challenge| challenge.scheme == "bearer")
+            .find_map(|challenge| {
+                let realm = Url::parse(challenge.param("realm")?).ok()?;
+                let service = challenge
+                    .param("service")
+                    .filter(|service| !service.is_empty())
+                    .map(str::to_owned);
+                Some(TokenRequest {
+                    origin: Origin::of(&realm)?,
+                    realm,
+                    service,
+                })
+            })
+    }
+
+    /// Exchanges the credential for a token with our own scope.
+    pub(super) async fn exchange(&mut self, presented: &Presented, request: TokenRequest) -> Result<Grant, Failure> {
+        check_realm(&self.origin, &request, presented).map_err(|reason| Failure::RealmRefused {
+            realm: sanitise(&request.origin.to_string()),
+            reason,
+        })?;
+        let mut url = request.realm.clone();
+        url.set_fragment(None);
+        if let Some(service) = &request.service {
+            url.query_pairs_mut().append_pair("service", service);
+        }
+        url.query_pairs_mut()
+            .append_pair("scope", self.spec.url.scope().as_str());
+        let authorization = match presented {
+            Presented::Jwt(jwt) => Some(basic(jwt)?),
+            _ => None,
+        };
+        let certificate = match presented {
+            Presented::Certificate(certificate) => Some(certificate),
+            _ => None,
+        };
+        let result = if request.origin == self.origin {
+            let identity = Identity {
+                certificate,
+                authorization: authorization.as_ref(),
+            };
+            self.to_registry(Method::GET, &url, HeaderMap::new(), identity).await
+        } else {
+            let mut headers = HeaderMap::new();
+            headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
+            self.elsewhere(Method::GET, &url, &request.origin, headers).await
+        };
+        self.note_presentation(presented, &request.origin, &result);
+        let answer = result?;
+        let (status, headers) = (answer.response.status(), answer.response.headers().clone());
+        if status == StatusCode::OK {
+            let body = self.body(answer).read("token answer", MAX_ANSWER).await?;
+            return parse_answer(&body, Timestamp::now(), Instant::now());
+        }
+        let body = self.body(answer).drain().await;
+        Err(match status {
+            StatusCode::UNAUTHORIZED => Failure::NotAccepted { fresh: false },
+            status if status.is_redirection() => Failure::RedirectRefused("a token request is not redirected"),
+            status => failure::of_status(status, &headers, &body, is_anonymous(presented), Self::now()),
+        })
+    }
+}
+
+/// Whether the credential may be sent to the realm; if not, the rule it breaks.
+fn check_realm(registry: &Origin, request: &TokenRequest, presented: &Presented) -> Result<(), &'static str> {
+    if !request.realm.username().is_empty() || request.realm.password().is_some() {
+        return Err("it carries user information");
+    }
+    if request.origin == *registry {
+        return Ok(());
+    }
+    match presented {
+        Presented::Certificate(_) => Err("a client certificate is presented to the registry's own origin only"),
+        Presented::Anonymous if registry.is_https() && !request.origin.is_https() => Err("it is not https"),
+        Presented::Anonymous => Ok(()),
+        Presented::Jwt(jwt) => check_foreign_realm(registry, request, jwt),
+    }
+}
+
+fn check_foreign_realm(registry: &Origin, request: &TokenRequest, jwt: &JwtCredential) -> Result<(), &'static str> {
+    if !request.origin.is_https() {
+        return Err("it is not https");
+    }
+    if !jwt
+        .audiences
+        .iter()
+        .any(|audience| request.origin.is_named_by(audience))
+    {
+        return Err("it is not the registry's own origin, and no audience names it");
+    }
+    let service = request.service.as_deref().unwrap_or_default();
+    let registry_itself = service.eq_ignore_ascii_case(&registry.host_port());
+    if registry_itself || jwt.audiences.iter().any(|audience| audience.as_str() == service) {
+        Ok(())
+    } else {
+        Err("the challenge's service is neither the registry nor an audience")
+    }
+}
+
+/// `token` or `access_token`, used until `issued_at + expires_in`, at most an hour from now.
+fn parse_answer(body: &[u8], wall: Timestamp, now: Instant) -> Result<Grant, Failure> {
+    #[derive(Deserialize)]
+    struct Wire {
+        token: Option<String>,
+        access_token: Option<String>,
+        expires_in: Option<u64>,
+        issued_at: Option<String>,
+    }
+
+    let wire: Wire = serde_json::from_slice(body).map_err(|error| Failure::json("token answer", &error))?;
+    let usable = |token: &String| token.len() <= MAX_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let token = [wire.token, wire.access_token]
+        .into_iter()
+        .flatten()
+        .find(|token| !token.is_empty());
+    let token = SecretString::from(token.filter(usable).ok_or(InvalidContent::Token)?);
+    let life = wire.expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).min(MAX_LIFE);
+    let issued = wire.issued_at.and_then(|text| text.parse::<Timestamp>().ok());
+    let age = issued
+        .and_then(|issued| Duration::try_from(wall.duration_since(issued)).ok())
+        .unwrap_or_default();
+    // A little early: it still has to arrive.
+    let usable_for = life.saturating_sub(age).mul_f64(0.9);
+    Ok(Grant::Token {
+        token,
+        expires: now + usable_for,
+    })
+}
