@@ -1,3 +1,17 @@
-//! What `cargo xtask` does, as a library: one module per subcommand.
+//! The harness behind `cargo xtask` and the end-to-end suites: real servers, built once, started on loopback, ended
+//! with the process that started them.
+//!
+//! [`servers`] builds etcd, kube-apiserver, the test registry and the SVID checker into a cache folder; [`cluster`] and
+//! [`registry`] start them; [`manifests`] applies `config/` to a cluster; [`svid`] asks go-spiffe and go-oidc for their
+//! opinion; [`suite`] is `cargo xtask test`, [`generate`] writes the CRD. Never part of the product.
 
+pub mod cluster;
 pub mod generate;
+pub mod manifests;
+pub mod pki;
+pub mod process;
+pub mod registry;
+pub mod report;
+pub mod servers;
+pub mod suite;
+pub mod svid;

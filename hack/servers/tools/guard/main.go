@@ -4,14 +4,17 @@
 // the pipe and the command goes too. The command first gets SIGTERM and, after the grace period, SIGKILL, together with
 // everything else in its process group. Guard exits with the command's code, or 128 plus the signal that ended it.
 //
-//	guard [-grace 5s] command [argument...]
+//	guard [-grace 5s] [-remove DIR] command [argument...]
+//
+// With -remove, the folder goes after a command that ended because of end of file: nobody else is left to do it when the
+// parent was killed. A parent that wants to go on writes anything to standard input instead: the command ends, the
+// folder stays.
 package main
 
 import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +25,7 @@ import (
 
 func main() {
 	grace := flag.Duration("grace", 5*time.Second, "time between SIGTERM and SIGKILL")
+	remove := flag.String("remove", "", "folder to delete after the command has ended")
 	flag.Parse()
 	if flag.NArg() == 0 {
 		fmt.Fprintln(os.Stderr, "guard: no command given")
@@ -29,14 +33,18 @@ func main() {
 	}
 	// The parent-death signal of Linux is tied to the thread that started the child.
 	runtime.LockOSThread()
-	code, err := run(flag.Args(), *grace)
+	code, abandoned, err := run(flag.Args(), *grace)
+	if abandoned && *remove != "" {
+		_ = os.RemoveAll(*remove)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "guard:", err)
 	}
 	os.Exit(code)
 }
 
-func run(args []string, grace time.Duration) (int, error) {
+// run also says whether the command ended because nobody is left who wants it.
+func run(args []string, grace time.Duration) (code int, abandoned bool, err error) {
 	// Subscribed before the child exists: a signal in between must not leave it behind.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -46,24 +54,26 @@ func run(args []string, grace time.Duration) (int, error) {
 	command.Stderr = os.Stderr
 	command.SysProcAttr = childAttributes()
 	if err := command.Start(); err != nil {
-		return 127, err
+		return 127, false, err
 	}
 
-	eof := make(chan struct{})
+	input := make(chan bool, 1)
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		close(eof)
+		count, _ := os.Stdin.Read(make([]byte, 1))
+		input <- count == 0
 	}()
 	done := make(chan error, 1)
 	go func() { done <- command.Wait() }()
 
 	select {
 	case err := <-done:
-		return exitCode(err)
-	case <-eof:
+		code, err = exitCode(err)
+		return code, false, err
+	case abandoned = <-input:
 	case <-signals:
 	}
-	return stop(command.Process.Pid, done, grace)
+	code, err = stop(command.Process.Pid, done, grace)
+	return code, abandoned, err
 }
 
 // stop ends the child's process group, politely at first.

@@ -1,0 +1,131 @@
+//! Certificate authorities and certificates for the servers of the harness, made with rcgen.
+//!
+//! Keys are EC P-256; certificates are valid from an hour ago for a day. Nothing here is the product's: the issuer's
+//! own CAs are made by the issuer's tests.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Context, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+};
+
+/// Makes ring the TLS provider of this process, if none is chosen yet: reqwest and rustls ask for one.
+pub fn install_provider() {
+    // An error means that a provider is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+/// A private key with its certificate, both PEM.
+#[derive(Clone)]
+pub struct KeyAndCertificate {
+    /// PKCS#8.
+    pub key_pem: String,
+    /// The certificate alone, without its CA.
+    pub certificate_pem: String,
+}
+
+/// A self-signed CA.
+pub struct TestCa {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+}
+
+impl TestCa {
+    /// Makes a CA with this common name.
+    pub fn new(common_name: &str) -> Result<Self> {
+        let mut params = params(common_name)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate_pem = pem("CERTIFICATE", params.self_signed(&key)?.der());
+        Ok(Self {
+            issuer: Issuer::new(params, key),
+            certificate_pem,
+        })
+    }
+
+    /// The CA's certificate.
+    pub fn pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// Makes a server certificate for 127.0.0.1, ::1, `localhost` and more DNS names.
+    pub fn server(&self, names: &[&str]) -> Result<KeyAndCertificate> {
+        let mut params = params("server")?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names = ["127.0.0.1", "::1"]
+            .iter()
+            .map(|ip| Ok(SanType::IpAddress(ip.parse::<IpAddr>()?)))
+            .collect::<Result<_>>()?;
+        for name in ["localhost"].iter().chain(names) {
+            params.subject_alt_names.push(SanType::DnsName((*name).try_into()?));
+        }
+        self.sign(&params)
+    }
+
+    /// Makes a client certificate with this subject, as Kubernetes reads it: CN is the user, O the group.
+    pub fn user(&self, user: &str, group: &str) -> Result<KeyAndCertificate> {
+        let mut params = params(user)?;
+        params.distinguished_name.push(DnType::OrganizationName, group);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    /// Makes a client certificate with one URI SAN, as the registry reads it.
+    pub fn uri_client(&self, uri: &str) -> Result<KeyAndCertificate> {
+        let mut params = params("client")?;
+        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Result<KeyAndCertificate> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(KeyAndCertificate {
+            key_pem: key_pem(&key),
+            certificate_pem: pem("CERTIFICATE", certificate.der()),
+        })
+    }
+}
+
+/// A new EC P-256 private key as PKCS#8 PEM.
+pub fn ec_key_pem() -> Result<String> {
+    Ok(key_pem(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+}
+
+/// Wraps DER as PEM (RFC 7468): base64 in lines of 64 characters.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----");
+    for (position, character) in BASE64.encode(der).char_indices() {
+        if position % 64 == 0 {
+            text.push('\n');
+        }
+        text.push(character);
+    }
+    text + &format!("\n-----END {label}-----\n")
+}
+
+fn key_pem(key: &KeyPair) -> String {
+    pem("PRIVATE KEY", key.serialized_der())
+}
+
+fn params(common_name: &str) -> Result<CertificateParams> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.use_authority_key_identifier_extension = true;
+    let now = std::time::SystemTime::now();
+    let hour = Duration::from_secs(3600);
+    params.not_before = now.checked_sub(hour).context("clock")?.into();
+    params.not_after = now.checked_add(hour * 24).context("clock")?.into();
+    Ok(params)
+}
+
+/// 32 hexadecimal digits of the system's randomness.
+pub fn random_hex() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}

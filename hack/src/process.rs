@@ -1,0 +1,127 @@
+//! Child processes that end with this one.
+//!
+//! A child runs under `guard`, which ends it when the pipe to guard's standard input closes: when the [`Guarded`] is
+//! dropped, and also when this process is killed. Output goes to a log file, whose tail explains a failed start.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use crate::servers;
+
+/// How a child is run.
+#[derive(Debug)]
+pub struct Guard<'a> {
+    /// What messages call it.
+    pub name: &'a str,
+    /// Receives its standard error, and its standard output unless that is captured. Appended to.
+    pub log: &'a Path,
+    /// Time between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// A folder that guard deletes after the child, unless the child was ended by [`Guarded::stop`].
+    pub remove: Option<&'a Path>,
+    /// Whether [`Guarded::stdout`] gets the child's standard output.
+    pub capture: bool,
+}
+
+impl Guard<'_> {
+    /// Starts `program` with `arguments`.
+    pub fn start<I, S>(&self, program: &Path, arguments: I) -> Result<Guarded>
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<std::ffi::OsStr>,
+    {
+        let log = OpenOptions::new().create(true).append(true).open(self.log)?;
+        let mut command = Command::new(&servers::ensure()?.guard);
+        command.arg(format!("-grace={}ms", self.grace.as_millis()));
+        if let Some(folder) = self.remove {
+            command.arg("-remove").arg(folder);
+        }
+        command
+            .arg(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stderr(log.try_clone()?);
+        command.stdout(if self.capture { Stdio::piped() } else { Stdio::from(log) });
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
+        Ok(Guarded {
+            stdout: child.stdout.take(),
+            child,
+            name: self.name.to_owned(),
+            log: self.log.to_owned(),
+        })
+    }
+}
+
+/// A running child. Dropping it ends it, without waiting.
+#[derive(Debug)]
+pub struct Guarded {
+    /// The child's standard output, if captured.
+    pub stdout: Option<ChildStdout>,
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Guarded {
+    /// Ends the child and waits for it; its folder stays. Blocks for at most the grace period.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        if let Some(mut input) = self.child.stdin.take() {
+            // Fails when the child is gone already, which is as good.
+            let _ = input.write_all(b"stop");
+            return Ok(self.child.wait()?);
+        }
+        Ok(self.child.wait()?)
+    }
+
+    /// The exit status, once the child has ended.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Process id of the guard.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An error that says what the child wrote last.
+    pub fn failure(&self, what: &str) -> anyhow::Error {
+        anyhow::anyhow!("{} {what}; its last lines:\n{}", self.name, tail(&self.log))
+    }
+}
+
+/// The last lines of a log.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(15)..)
+        .unwrap_or_default()
+        .join("\n")
+}
+
+/// A port of the loopback address that was free a moment ago. Another process may take it first: callers start their
+/// server again with another one when it fails to bind.
+pub fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Writes a file that only this user may read.
+pub fn write_private(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(contents.as_ref())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
