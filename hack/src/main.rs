@@ -16,9 +16,9 @@ struct Arguments {
 /// One variant per module with a `run` function, in alphabetical order.
 #[derive(Subcommand)]
 enum Command {
-    /// Write `config/crd/` from the types.
+    /// Write `config/crd/` from the API types.
     Generate {
-        /// Write nothing; fail if the files differ.
+        /// Change nothing, fail if a file differs.
         #[arg(long)]
         check: bool,
     },

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
 
 /// Makes ring the TLS provider of this process, if none is chosen yet: reqwest and rustls ask for one.
@@ -52,7 +52,7 @@ impl TestCa {
         &self.certificate_pem
     }
 
-    /// Makes a server certificate for 127.0.0.1, ::1, `localhost` and more DNS names.
+    /// Makes a server certificate for `127.0.0.1`, `::1`, `localhost` and more DNS names.
     pub fn server(&self, names: &[&str]) -> Result<KeyAndCertificate> {
         let mut params = params("server")?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -92,9 +92,10 @@ impl TestCa {
     }
 }
 
-/// A new EC P-256 private key as PKCS#8 PEM.
-pub fn ec_key_pem() -> Result<String> {
-    Ok(key_pem(&KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+/// A new EC P-256 key pair: the private key (PKCS#8) and the public key (`SubjectPublicKeyInfo`), both PEM.
+pub fn ec_key_pair() -> Result<(String, String)> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    Ok((key_pem(&key), pem("PUBLIC KEY", &key.subject_public_key_info())))
 }
 
 /// Wraps DER as PEM (RFC 7468): base64 in lines of 64 characters.
@@ -119,9 +120,8 @@ fn params(common_name: &str) -> Result<CertificateParams> {
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.use_authority_key_identifier_extension = true;
     let now = std::time::SystemTime::now();
-    let hour = Duration::from_secs(3600);
-    params.not_before = now.checked_sub(hour).context("clock")?.into();
-    params.not_after = now.checked_add(hour * 24).context("clock")?.into();
+    params.not_before = now.checked_sub(Duration::from_hours(1)).context("clock")?.into();
+    params.not_after = now.checked_add(Duration::from_hours(24)).context("clock")?.into();
     Ok(params)
 }
 

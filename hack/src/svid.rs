@@ -78,7 +78,7 @@ impl Bundle<'_> {
     }
 }
 
-/// Verifies a token as an OpenID Connect relying party would, from the issuer's discovery document on. `ca` is a PEM
+/// Verifies a token as an OIDC relying party would, from the issuer's discovery document on. `ca` is a PEM
 /// file with the CA of the issuer's https endpoint.
 pub async fn verify_oidc(issuer: &str, ca: Option<&Path>, token: &str, audience: &str) -> Result<Verdict> {
     let mut arguments = ["oidc", "-issuer", issuer, "-audience", audience]

@@ -38,7 +38,9 @@ impl Files {
         write(&folder.join("ca.crt"), ca.pem())?;
         write(&folder.join("server.crt"), &server.certificate_pem)?;
         write_private(&folder.join("server.key"), server.key_pem)?;
-        write_private(&folder.join("service-account.key"), pki::ec_key_pem()?)?;
+        let (private, public) = pki::ec_key_pair()?;
+        write_private(&folder.join("service-account.key"), private)?;
+        write(&folder.join("service-account.pub"), &public)?;
         write(&folder.join("audit-policy.yaml"), AUDIT_POLICY)?;
         if let Some(config) = &options.authentication_config {
             write(&folder.join("authentication.yaml"), config)?;
@@ -132,7 +134,7 @@ impl ApiServer {
             files.flag("client-ca-file", "ca.crt"),
             files.flag("tls-cert-file", "server.crt"),
             files.flag("tls-private-key-file", "server.key"),
-            files.flag("service-account-key-file", "service-account.key"),
+            files.flag("service-account-key-file", "service-account.pub"),
             files.flag("service-account-signing-key-file", "service-account.key"),
             format!("--service-account-issuer={url}"),
             // Its default names another network interface.

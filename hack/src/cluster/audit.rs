@@ -74,7 +74,7 @@ struct AuditStatus {
 }
 
 impl AuditEvent {
-    /// The user, as RBAC saw it: `system:serviceaccount:<namespace>:<name>` for ServiceAccounts.
+    /// The user, as RBAC saw it: `system:serviceaccount:<namespace>:<name>` for a ServiceAccount.
     pub fn username(&self) -> &str {
         &self.user.username
     }

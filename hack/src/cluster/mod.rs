@@ -1,6 +1,6 @@
 //! A Kubernetes API server of one's own: etcd and kube-apiserver on loopback, RBAC on, everything audited.
 //!
-//! There is no controller manager: no default ServiceAccounts, no garbage collection, and a deleted namespace stays
+//! There is no controller manager: no default accounts, no garbage collection, and a deleted namespace stays
 //! `Terminating`. Everything lies in one temporary folder that goes with the cluster. Starting takes about eight seconds
 //! on two cores and fails with the last lines of the server's log.
 

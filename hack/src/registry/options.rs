@@ -54,7 +54,7 @@ pub enum ClientAuth {
     Require,
 }
 
-/// An OpenID Connect issuer.
+/// An OIDC issuer.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     /// Issuer URL, byte for byte as in the tokens. Need not answer before the first token comes.

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{go_command, module_dir};
-use crate::report;
+use crate::{digest, report};
 
 /// How often a running build says that it is still at it.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -154,13 +154,8 @@ fn key(module: &Module, toolchain: &str) -> Result<String> {
         add(file.strip_prefix(&root)?.to_string_lossy().as_bytes());
         add(&fs::read(&file)?);
     }
-    Ok(context
-        .finish()
-        .as_ref()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    let digest = context.finish();
+    Ok(digest::hex(digest.as_ref().get(..8).unwrap_or_default()))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
