@@ -3,6 +3,7 @@
 //! The map of this crate is in `docs/architecture.md`. Reading order: [`credential`] (what a pull presents),
 //! then the modules that consume it.
 
+pub mod artifact;
 pub mod content;
 pub mod credential;
 

@@ -1,0 +1,646 @@
+//! The promises of the storage, each against a real directory: what is served, what survives a crash, what goes.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::PathBuf,
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    super::{Binding, Draft, Record},
+    *,
+};
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    storage: Storage,
+    key: ObjectKey,
+}
+
+fn config(root: &std::path::Path) -> StorageConfig {
+    StorageConfig {
+        min_free_percent: 0,
+        ..StorageConfig::new(root.join("data"))
+    }
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Storage::open(config(directory.path())).unwrap();
+        Self {
+            directory,
+            storage,
+            key: ObjectKey::new("ns", "app").unwrap(),
+        }
+    }
+
+    /// A new process on the same directory: after a crash or a restart.
+    fn restart(&mut self) {
+        self.storage = Storage::open(config(self.directory.path())).unwrap();
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.directory.path().join("data").join(below)
+    }
+
+    fn object_path(&self, file: &str) -> PathBuf {
+        self.path("ocirepository/ns/app").join(file)
+    }
+
+    fn begin(&self, uid: &str) -> Standing {
+        self.storage.begin_pass(&self.key, uid, Timestamp::now()).unwrap()
+    }
+
+    fn store(&self, uid: &str, revision: &str, bytes: &[u8]) -> Arc<Record> {
+        let mut staged = self.storage.stage(&self.key).unwrap();
+        staged.write_all(bytes).unwrap();
+        staged.commit(draft(uid, revision), Timestamp::now()).unwrap()
+    }
+
+    fn begin_and_store(&self, uid: &str, revision: &str, bytes: &[u8]) -> Arc<Record> {
+        self.begin(uid);
+        self.store(uid, revision, bytes)
+    }
+
+    fn served(&self, path: &str) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.storage.open_served(path)?.file.read_to_end(&mut bytes).unwrap();
+        Some(bytes)
+    }
+
+    fn files(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.object_path("")) else {
+            return Vec::new();
+        };
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn staged_files(&self) -> usize {
+        fs::read_dir(self.storage.staging_path()).unwrap().count()
+    }
+}
+
+fn digest(letter: char) -> String {
+    format!("sha256:{}", letter.to_string().repeat(64))
+}
+
+fn revision(letter: char) -> String {
+    format!("v1@{}", digest(letter))
+}
+
+fn file_of(letter: char) -> String {
+    format!("{}.tar.gz", digest(letter))
+}
+
+fn path_of(letter: char) -> String {
+    format!("ocirepository/ns/app/{}", file_of(letter))
+}
+
+fn draft(uid: &str, revision: &str) -> Draft {
+    let binding = Binding {
+        uid: uid.to_owned(),
+        url: "oci://registry/app".to_owned(),
+        ..Binding::default()
+    };
+    Draft {
+        binding,
+        revision: revision.to_owned(),
+        ..Draft::default()
+    }
+}
+
+#[test]
+fn stored_artifact_is_as_recorded_and_served() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.begin("uid-1"), Standing::Absent);
+    let record = fixture.store("uid-1", &revision('a'), b"hello");
+    assert_eq!(record.path, path_of('a'));
+    assert_eq!(record.file.size, 5);
+    assert_eq!(
+        record.file.digest,
+        "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    );
+    assert_eq!(fixture.begin("uid-1"), Standing::Stored(record));
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"hello");
+    let latest = fixture.storage.latest_path(&fixture.key);
+    assert_eq!(latest, "ocirepository/ns/app/latest.tar.gz");
+    assert_eq!(fixture.served(&latest).unwrap(), b"hello");
+    assert_eq!(
+        fixture.files(),
+        [".record.json".to_owned(), "latest.tar.gz".to_owned(), file_of('a')]
+    );
+    assert_eq!(
+        fs::read_link(fixture.object_path("latest.tar.gz")).unwrap(),
+        PathBuf::from(file_of('a'))
+    );
+    assert_eq!(
+        fixture.storage.usage(),
+        Usage {
+            objects: 1,
+            files: 1,
+            bytes: 5
+        }
+    );
+    assert_eq!(fixture.staged_files(), 0);
+}
+
+#[test]
+fn modes_keep_other_accounts_out() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"hello");
+    let mode = |path: PathBuf| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    for directory in [
+        "",
+        ".staging",
+        "ocirepository",
+        "ocirepository/ns",
+        "ocirepository/ns/app",
+    ] {
+        assert_eq!(mode(fixture.path(directory)), 0o700, "{directory}");
+    }
+    for file in [file_of('a').as_str(), ".record.json"] {
+        assert_eq!(mode(fixture.object_path(file)), 0o600, "{file}");
+    }
+}
+
+#[test]
+fn record_survives_a_restart_with_all_it_binds() {
+    let mut fixture = Fixture::new();
+    fixture.begin("uid-1");
+    let mut staged = fixture.storage.stage(&fixture.key).unwrap();
+    staged.write_all(b"hello").unwrap();
+    let mut draft = draft("uid-1", &revision('a'));
+    draft.binding.ignore = Some(String::new());
+    draft.binding.referents.insert("Secret/ca".to_owned(), "42".to_owned());
+    draft.binding.credential = Some(super::super::CredentialBinding {
+        kind: "SpiffeJWT".to_owned(),
+        subject: Some("spiffe://example.org/ocirepositories/ns/app".to_owned()),
+        audiences: vec!["registry".to_owned()],
+    });
+    draft.binding.layer_selector = Some(super::super::LayerBinding::default());
+    draft
+        .metadata
+        .insert("org.opencontainers.image.source".to_owned(), "x".to_owned());
+    let record = staged.commit(draft, Timestamp::now()).unwrap();
+    fixture.restart();
+    assert_eq!(
+        fixture.served(&path_of('a')),
+        None,
+        "nothing is served before the object's first pass"
+    );
+    assert_eq!(fixture.begin("uid-1"), Standing::Stored(record));
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"hello");
+}
+
+#[test]
+fn another_uid_gets_nothing_of_the_old_object() {
+    let mut fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"secret");
+    assert_eq!(fixture.begin("uid-2"), Standing::Absent);
+    assert_eq!(fixture.served(&path_of('a')), None);
+    assert!(fixture.files().is_empty());
+    fixture.begin_and_store("uid-1", &revision('a'), b"secret");
+    fixture.restart();
+    assert_eq!(fixture.begin("uid-2"), Standing::Absent);
+    assert!(fixture.files().is_empty());
+}
+
+#[test]
+fn pass_of_a_replaced_object_stores_nothing() {
+    let fixture = Fixture::new();
+    fixture.begin("uid-1");
+    let mut staged = fixture.storage.stage(&fixture.key).unwrap();
+    staged.write_all(b"late").unwrap();
+    fixture.begin("uid-2");
+    assert!(matches!(
+        staged.commit(draft("uid-1", &revision('a')), Timestamp::now()),
+        Err(StorageError::Superseded)
+    ));
+    assert!(fixture.files().is_empty());
+    assert_eq!(fixture.staged_files(), 0);
+}
+
+#[test]
+fn pass_of_a_deleted_object_stores_nothing() {
+    let fixture = Fixture::new();
+    fixture.begin("uid-1");
+    let staged = fixture.storage.stage(&fixture.key).unwrap();
+    assert!(fixture.storage.remove(&fixture.key, "uid-1").unwrap());
+    assert!(matches!(
+        staged.commit(draft("uid-1", &revision('a')), Timestamp::now()),
+        Err(StorageError::Superseded)
+    ));
+    assert!(!fixture.path("ocirepository/ns").exists());
+}
+
+#[test]
+fn removal_takes_the_artifact_but_never_a_successors() {
+    let mut fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"one");
+    assert!(fixture.storage.remove(&fixture.key, "uid-1").unwrap());
+    assert_eq!(fixture.served(&path_of('a')), None);
+    assert!(!fixture.path("ocirepository/ns").exists());
+
+    let record = fixture.begin_and_store("uid-2", &revision('a'), b"two");
+    assert!(!fixture.storage.remove(&fixture.key, "uid-1").unwrap());
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"two");
+    fixture.restart();
+    assert!(!fixture.storage.remove(&fixture.key, "uid-1").unwrap());
+    assert_eq!(fixture.begin("uid-2"), Standing::Stored(record));
+    assert!(fixture.storage.remove(&fixture.key, "uid-2").unwrap());
+    assert!(fixture.files().is_empty());
+}
+
+#[test]
+fn dropped_staging_leaves_nothing() {
+    let fixture = Fixture::new();
+    fixture.begin("uid-1");
+    let mut staged = fixture.storage.stage(&fixture.key).unwrap();
+    staged.write_all(&vec![0; 200_000]).unwrap();
+    assert_eq!(fixture.staged_files(), 1);
+    drop(staged);
+    assert_eq!(fixture.staged_files(), 0);
+    let staged = fixture.storage.stage(&fixture.key).unwrap();
+    assert!(matches!(
+        staged.commit(draft("uid-1", "latest"), Timestamp::now()),
+        Err(StorageError::InvalidRevision(_))
+    ));
+    assert_eq!(fixture.staged_files(), 0);
+}
+
+#[test]
+fn start_empties_the_staging_directory() {
+    let mut fixture = Fixture::new();
+    fs::write(fixture.storage.staging_path().join("1-1"), "torn").unwrap();
+    fixture.restart();
+    assert_eq!(fixture.staged_files(), 0);
+}
+
+/// The states that a kill between two steps of a commit leaves.
+mod crash {
+    use super::*;
+
+    fn crash_after_one() -> Fixture {
+        let mut fixture = Fixture::new();
+        fixture.begin_and_store("uid-1", &revision('a'), b"good");
+        fixture.restart();
+        fixture
+    }
+
+    #[test]
+    fn between_the_file_and_its_record() {
+        // A new revision's file is in place, the record still tells of the old one: the old one stands.
+        let fixture = crash_after_one();
+        fs::write(fixture.object_path(&file_of('b')), "new").unwrap();
+        assert!(matches!(fixture.begin("uid-1"), Standing::Stored(record) if record.revision == revision('a')));
+        assert_eq!(fixture.served(&path_of('a')).unwrap(), b"good");
+        assert_eq!(fixture.served(&path_of('b')), None);
+        assert!(!fixture.files().contains(&file_of('b')));
+    }
+
+    #[test]
+    fn between_a_replaced_file_and_its_record() {
+        // Same revision, other contents (spec.ignore changed): the record's digest is not the file's any more.
+        for contents in ["evil", "longer than before"] {
+            let fixture = crash_after_one();
+            fs::write(fixture.object_path(&file_of('a')), contents).unwrap();
+            assert!(matches!(fixture.begin("uid-1"), Standing::Lost(_, Loss::Damaged)));
+            assert_eq!(fixture.served(&path_of('a')), None);
+            assert_eq!(fixture.begin("uid-1"), Standing::Absent);
+            let record = fixture.store("uid-1", &revision('a'), b"rebuilt");
+            assert_eq!(fixture.begin("uid-1"), Standing::Stored(record));
+        }
+    }
+
+    #[test]
+    fn torn_file_of_the_right_size_and_time() {
+        let fixture = crash_after_one();
+        let path = fixture.object_path(&file_of('a'));
+        let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, [0; 4]).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(mtime)
+            .unwrap();
+        assert!(matches!(fixture.begin("uid-1"), Standing::Lost(_, Loss::Damaged)));
+    }
+
+    #[test]
+    fn record_without_its_file() {
+        let fixture = crash_after_one();
+        fs::remove_file(fixture.object_path(&file_of('a'))).unwrap();
+        assert!(matches!(fixture.begin("uid-1"), Standing::Lost(_, Loss::Missing)));
+        assert_eq!(fixture.served(&path_of('a')), None);
+    }
+
+    #[test]
+    fn torn_foreign_or_missing_record() {
+        let good = fs::read_to_string(crash_after_one().object_path(".record.json")).unwrap();
+        let other_path = good.replace("ns/app/", "ns/other/");
+        let other_format = good.replace("\"format\":1", "\"format\":2");
+        assert!(other_path != good && other_format != good);
+        for json in ["", &good[..good.len() / 2], "{}", &other_path, &other_format] {
+            let fixture = crash_after_one();
+            fs::write(fixture.object_path(".record.json"), json).unwrap();
+            assert_eq!(fixture.begin("uid-1"), Standing::Absent, "{json}");
+            assert!(fixture.files().is_empty());
+        }
+        let fixture = crash_after_one();
+        fs::remove_file(fixture.object_path(".record.json")).unwrap();
+        assert_eq!(fixture.begin("uid-1"), Standing::Absent);
+        assert!(fixture.files().is_empty());
+    }
+
+    #[test]
+    fn before_the_link_was_replaced() {
+        let fixture = crash_after_one();
+        let link = fixture.object_path("latest.tar.gz");
+        fs::remove_file(&link).unwrap();
+        symlink(file_of('0'), &link).unwrap();
+        symlink(file_of('0'), fixture.object_path(".latest.new")).unwrap();
+        fixture.begin("uid-1");
+        assert_eq!(fs::read_link(&link).unwrap(), PathBuf::from(file_of('a')));
+        assert!(!fixture.files().contains(&".latest.new".to_owned()));
+    }
+}
+
+#[test]
+fn touched_but_whole_file_is_hashed_once_and_kept() {
+    let mut fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"good");
+    let path = fixture.object_path(&file_of('a'));
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    assert_eq!(fixture.served(&path_of('a')), None, "not before it was hashed");
+    let Standing::Stored(touched) = fixture.begin("uid-1") else {
+        panic!("whole file was given up")
+    };
+    assert_eq!(touched.file.mtime, Timestamp::from_second(1_000_000).unwrap());
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"good");
+    fixture.restart();
+    assert_eq!(fixture.begin("uid-1"), Standing::Stored(touched));
+}
+
+#[test]
+fn silent_damage_is_found_after_a_day_but_not_looked_for_before() {
+    let fixture = Fixture::new();
+    let record = fixture.begin_and_store("uid-1", &revision('a'), b"good");
+    let path = fixture.object_path(&file_of('a'));
+    let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, b"evil").unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(mtime)
+        .unwrap();
+    let later = |hours| record.last_update_time + SignedDuration::from_hours(hours);
+    let pass = |hours| fixture.storage.begin_pass(&fixture.key, "uid-1", later(hours)).unwrap();
+    assert!(matches!(pass(23), Standing::Stored(_)));
+    assert!(matches!(pass(24), Standing::Lost(_, Loss::Damaged)));
+}
+
+#[test]
+fn replaced_file_is_served_until_the_next_pass_and_then_by_retention() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    fixture.begin_and_store("uid-1", &revision('b'), b"bb");
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"a");
+    assert_eq!(fixture.served(&path_of('b')).unwrap(), b"bb");
+    assert_eq!(
+        fixture.storage.usage(),
+        Usage {
+            objects: 1,
+            files: 2,
+            bytes: 3
+        }
+    );
+    // Young and among the newest two: it stays.
+    fixture.begin("uid-1");
+    assert!(fixture.served(&path_of('a')).is_some());
+    // A third makes it one too many, from the next pass on.
+    fixture.store("uid-1", &revision('c'), b"ccc");
+    assert!(fixture.served(&path_of('a')).is_some());
+    fixture.begin("uid-1");
+    assert_eq!(fixture.served(&path_of('a')), None);
+    assert!(!fixture.files().contains(&file_of('a')));
+    assert!(fixture.served(&path_of('b')).is_some());
+    // Older than the time allowed.
+    let later = Timestamp::now() + SignedDuration::from_secs(61);
+    fixture.storage.begin_pass(&fixture.key, "uid-1", later).unwrap();
+    assert_eq!(fixture.served(&path_of('b')), None);
+    assert_eq!(fixture.served(&path_of('c')).unwrap(), b"ccc");
+    assert_eq!(
+        fixture.storage.usage(),
+        Usage {
+            objects: 1,
+            files: 1,
+            bytes: 3
+        }
+    );
+}
+
+#[test]
+fn going_back_to_an_earlier_revision_keeps_one_file_of_it() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    fixture.begin_and_store("uid-1", &revision('b'), b"b");
+    fixture.begin_and_store("uid-1", &revision('a'), b"a again");
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"a again");
+    assert_eq!(fixture.storage.usage().files, 2);
+}
+
+#[test]
+fn same_revision_with_other_contents_replaces_the_file() {
+    let fixture = Fixture::new();
+    let first = fixture.begin_and_store("uid-1", &revision('a'), b"first");
+    let second = fixture.begin_and_store("uid-1", &revision('a'), b"second");
+    assert_ne!(first.file.digest, second.file.digest);
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"second");
+    assert_eq!(fixture.storage.usage().files, 1);
+}
+
+#[test]
+fn only_files_that_the_index_names_are_served() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"good");
+    fs::write(fixture.object_path(&file_of('f')), "forged").unwrap();
+    fs::create_dir_all(fixture.path("ocirepository/ns/other")).unwrap();
+    fs::copy(
+        fixture.object_path(&file_of('a')),
+        fixture.path("ocirepository/ns/other").join(file_of('a')),
+    )
+    .unwrap();
+    for path in [
+        &path_of('f'),
+        "ocirepository/ns/app/.record.json",
+        "ocirepository/ns/app/",
+        "ocirepository/ns/app",
+        "ocirepository/ns/app/../app/latest.tar.gz",
+        "ocirepository//ns/app/latest.tar.gz",
+        "/ocirepository/ns/app/latest.tar.gz",
+        "",
+        "ocirepository",
+        "ocirepositoryx/ns/app/latest.tar.gz",
+        ".staging/0",
+        &path_of('a').replace("ns/app", "ns/other"),
+    ] {
+        assert_eq!(fixture.served(path), None, "{path}");
+    }
+    assert!(fixture.served(&path_of('a')).is_some());
+}
+
+#[test]
+fn exchanged_files_and_symlinks_are_not_served() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"good");
+    let path = fixture.object_path(&file_of('a'));
+    fs::write(&path, "evil").unwrap();
+    assert_eq!(fixture.served(&path_of('a')), None);
+    fs::remove_file(&path).unwrap();
+    fs::write(fixture.path("outside"), "good").unwrap();
+    symlink(fixture.path("outside"), &path).unwrap();
+    assert_eq!(fixture.served(&path_of('a')), None);
+    assert!(matches!(fixture.begin("uid-1"), Standing::Lost(_, Loss::Missing)));
+}
+
+#[test]
+fn directory_that_is_a_symlink_is_not_entered() {
+    let fixture = Fixture::new();
+    let outside = fixture.directory.path().join("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(fixture.path("ocirepository/ns")).unwrap();
+    symlink(&outside, fixture.path("ocirepository/ns/app")).unwrap();
+    assert_eq!(fixture.begin("uid-1"), Standing::Absent);
+    fixture.store("uid-1", &revision('a'), b"good");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(fixture.served(&path_of('a')).unwrap(), b"good");
+}
+
+mod sweeps {
+    use super::*;
+
+    #[test]
+    fn directories_without_a_live_object_go() {
+        let mut fixture = Fixture::new();
+        fixture.begin_and_store("uid-1", &revision('a'), b"a");
+        fixture.restart();
+        fs::create_dir_all(fixture.path("ocirepository/ns/Not_A_Name/x")).unwrap();
+        fs::write(fixture.path("ocirepository/stray"), "x").unwrap();
+        let report = fixture.storage.sweep(|_| None).unwrap();
+        assert_eq!(report, SweepReport { objects: 1, files: 2 });
+        assert_eq!(fs::read_dir(fixture.path("ocirepository")).unwrap().count(), 0);
+        assert_eq!(fixture.storage.sweep(|_| None).unwrap(), SweepReport::default());
+    }
+
+    #[test]
+    fn live_objects_keep_what_their_records_name_and_lose_strangers() {
+        let fixture = Fixture::new();
+        fixture.begin_and_store("uid-1", &revision('a'), b"a");
+        fixture.begin_and_store("uid-1", &revision('b'), b"b");
+        fs::write(fixture.object_path("stranger"), "x").unwrap();
+        let report = fixture.storage.sweep(|_| Some("uid-1".to_owned())).unwrap();
+        assert_eq!(report, SweepReport { objects: 0, files: 1 });
+        assert!(fixture.served(&path_of('a')).is_some());
+        assert!(fixture.served(&path_of('b')).is_some());
+    }
+
+    #[test]
+    fn recreated_object_loses_the_old_ones_files() {
+        let mut fixture = Fixture::new();
+        fixture.begin_and_store("uid-1", &revision('a'), b"a");
+        let live = |_: &ObjectKey| Some("uid-2".to_owned());
+        assert_eq!(fixture.storage.sweep(live).unwrap().objects, 1);
+        assert_eq!(fixture.served(&path_of('a')), None);
+        fixture.begin_and_store("uid-1", &revision('a'), b"a");
+        fixture.restart();
+        assert_eq!(fixture.storage.sweep(live).unwrap().objects, 1);
+        assert!(fixture.files().is_empty());
+    }
+
+    #[test]
+    fn objects_before_their_first_pass_keep_their_files() {
+        let mut fixture = Fixture::new();
+        let record = fixture.begin_and_store("uid-1", &revision('a'), b"a");
+        fixture.restart();
+        assert_eq!(
+            fixture.storage.sweep(|_| Some("uid-1".to_owned())).unwrap(),
+            SweepReport::default()
+        );
+        assert_eq!(fixture.begin("uid-1"), Standing::Stored(record));
+    }
+
+    #[test]
+    fn objects_that_never_stored_anything_leave_the_index() {
+        let fixture = Fixture::new();
+        fixture.begin("uid-1");
+        fixture.storage.sweep(|_| None).unwrap();
+        assert!(fixture.storage.0.slots.keys().is_empty());
+    }
+}
+
+#[test]
+fn full_volume_refuses_new_artifacts_and_serves_old_ones() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    // No volume has more than all of itself free.
+    let full = StorageConfig {
+        min_free_percent: 101,
+        ..config(fixture.directory.path())
+    };
+    let storage = Storage::open(full).unwrap();
+    assert!(matches!(
+        storage.begin_pass(&fixture.key, "uid-1", Timestamp::now()),
+        Ok(Standing::Stored(_))
+    ));
+    assert!(matches!(
+        storage.stage(&fixture.key),
+        Err(StorageError::Full { min_free_percent: 101 })
+    ));
+    assert!(storage.open_served(&path_of('a')).is_some());
+}
+
+#[test]
+fn objects_with_the_same_revision_do_not_share_files() {
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"mine");
+    let other = ObjectKey::new("ns", "other").unwrap();
+    fixture.storage.begin_pass(&other, "uid-9", Timestamp::now()).unwrap();
+    assert_eq!(fixture.served(&path_of('a').replace("/app/", "/other/")), None);
+}
+
+#[test]
+fn readers_see_whole_files_while_commits_go_on() {
+    let fixture = Arc::new(Fixture::new());
+    fixture.begin_and_store("uid-1", &revision('a'), &[0; 1000]);
+    let writer = std::thread::spawn({
+        let fixture = Arc::clone(&fixture);
+        move || {
+            for round in 1..=50u8 {
+                fixture.begin_and_store("uid-1", &revision('a'), &vec![round; 1000 + usize::from(round)]);
+            }
+        }
+    });
+    while !writer.is_finished() {
+        let bytes = fixture.served(&path_of('a')).expect("an artifact is always there");
+        assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+        assert_eq!(bytes.len(), 1000 + usize::from(bytes[0]));
+    }
+    writer.join().unwrap();
+}
