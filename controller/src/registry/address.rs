@@ -129,20 +129,18 @@ fn parse(networks: &[&str]) -> Vec<IpNet> {
 /// address (RFC 3056): that one is reached in the end.
 fn unwrap_embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
-    let [a, b, c, .., g, h] = v6.segments();
-    let last = || Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
+    let ipv4 = |high: u16, low: u16| IpAddr::from(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    let [first, second, third, .., penultimate, last] = v6.segments();
     if let Some(v4) = v6.to_ipv4_mapped() {
         return v4.into();
     }
     let upper = v6.to_bits() >> 32;
-    if upper == 0 && v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED {
-        return last().into();
+    let compatible = upper == 0 && v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED;
+    if compatible || upper == 0x0064_ff9b_u128 << 64 {
+        return ipv4(penultimate, last);
     }
-    if upper == 0x0064_ff9b_u128 << 64 {
-        return last().into();
-    }
-    if a == 0x2002 {
-        return Ipv4Addr::from((u32::from(b) << 16) | u32::from(c)).into();
+    if first == 0x2002 {
+        return ipv4(second, third);
     }
     address
 }

@@ -17,6 +17,7 @@ use super::{
     observe::{Outcome, Presentation},
     request::{Identity, is_anonymous},
     session::{Call, Session},
+    token::TokenRequest,
     url::Origin,
 };
 use crate::credential::{CredentialGeneration, JwtCredential, Presented};
@@ -50,7 +51,7 @@ impl Session {
             _ => None,
         };
         let grant = self.grant(presented);
-        let first = self.first_header(presented, grant.as_ref())?;
+        let first = authorization(presented, grant.as_ref())?;
         let result = self
             .follow(
                 call,
@@ -80,7 +81,7 @@ impl Session {
                 Failure::NotAccepted { .. } => refused(),
                 other => other,
             })?;
-        let second = self.first_header(presented, Some(&grant))?;
+        let second = authorization(presented, Some(&grant))?;
         let answer = self
             .follow(
                 call,
@@ -105,7 +106,7 @@ impl Session {
         challenges: &[Challenge],
         refused: Option<&Grant>,
     ) -> Result<Grant, Failure> {
-        if let Some(request) = self.token_request(challenges) {
+        if let Some(request) = TokenRequest::for_challenge(challenges) {
             return self.exchange(presented, request).await;
         }
         match presented {
@@ -143,15 +144,6 @@ impl Session {
         }
     }
 
-    fn first_header(&self, presented: &Presented, grant: Option<&Grant>) -> Result<Option<HeaderValue>, Failure> {
-        match (presented, grant) {
-            (_, Some(Grant::Token { token, .. })) => bearer(token).map(Some),
-            (Presented::Jwt(jwt), None) if jwt.username.is_none() => bearer(&jwt.token).map(Some),
-            (Presented::Jwt(jwt), _) => basic(jwt).map(Some),
-            _ => Ok(None),
-        }
-    }
-
     /// Tells the audit log when an origin meets a credential for the first time.
     pub(super) fn note_presentation(&self, presented: &Presented, origin: &Origin, result: &Result<Answer, Failure>) {
         if is_anonymous(presented) {
@@ -182,6 +174,16 @@ fn generation(presented: &Presented) -> CredentialGeneration {
         Presented::Anonymous => CredentialGeneration("anonymous".into()),
         Presented::Jwt(jwt) => jwt.generation.clone(),
         Presented::Certificate(certificate) => certificate.generation.clone(),
+    }
+}
+
+/// The Authorization header for a credential and what was learned about the registry.
+fn authorization(presented: &Presented, grant: Option<&Grant>) -> Result<Option<HeaderValue>, Failure> {
+    match (presented, grant) {
+        (_, Some(Grant::Token { token, .. })) => bearer(token).map(Some),
+        (Presented::Jwt(jwt), None) if jwt.username.is_none() => bearer(&jwt.token).map(Some),
+        (Presented::Jwt(jwt), _) => basic(jwt).map(Some),
+        _ => Ok(None),
     }
 }
 

@@ -77,10 +77,10 @@ impl Default for RetryPolicy {
         Self {
             delays: vec![Duration::from_secs(1), Duration::from_secs(3)],
             jitter: 0.1,
-            retry_after_max: Duration::from_secs(60),
+            retry_after_max: Duration::from_mins(1),
             circuit_failures: 5,
             probe_delay: Duration::from_secs(1),
-            probe_delay_max: Duration::from_secs(60),
+            probe_delay_max: Duration::from_mins(1),
             stalled_resumptions: 3,
             young_token: Duration::from_secs(5),
         }

@@ -40,17 +40,17 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
 
     /// Inserts on behalf of `namespace`, then evicts what exceeds the namespace's half and the whole budget. The new
     /// entry itself stays.
-    pub(super) fn insert(&mut self, key: K, namespace: Arc<str>, value: V, weight: impl Fn(&V) -> usize) {
+    pub(super) fn insert(&mut self, key: &K, namespace: &Arc<str>, value: V, weight: impl Fn(&V) -> usize) {
         self.clock += 1;
         let entry = Entry {
             value,
-            namespace: Arc::clone(&namespace),
+            namespace: Arc::clone(namespace),
             used: self.clock,
         };
         self.entries.insert(key.clone(), entry);
         let half = (self.budget / 2).max(1);
-        self.evict(&key, half, &weight, |entry| entry.namespace == namespace);
-        self.evict(&key, self.budget.max(1), &weight, |_| true);
+        self.evict(key, half, &weight, |entry| entry.namespace == *namespace);
+        self.evict(key, self.budget.max(1), &weight, |_| true);
     }
 
     pub(super) fn remove<Q>(&mut self, key: &Q) -> Option<V>
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn insert(lru: &mut Lru<u32, usize>, key: u32, namespace: &str, weight: usize) {
-        lru.insert(key, namespace.into(), weight, |weight| *weight);
+        lru.insert(&key, &namespace.into(), weight, |weight| *weight);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct ResolvedManifest {
 /// What a manifest document turned out to be.
 #[derive(Debug)]
 pub(super) enum Document {
-    Image(OciImageManifest),
+    Image(Box<OciImageManifest>),
     Index(OciImageIndex),
 }
 
@@ -82,7 +82,7 @@ pub(super) fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document
     }
     let shape: Shape = serde_json::from_slice(bytes).map_err(|error| Failure::json("manifest", &error))?;
     match kind(&shape, declared.as_deref())? {
-        Kind::Image => serde_json::from_slice(bytes).map(Document::Image),
+        Kind::Image => serde_json::from_slice(bytes).map(|image| Document::Image(Box::new(image))),
         Kind::Index => serde_json::from_slice(bytes).map(Document::Index),
     }
     .map_err(|error| Failure::json("manifest", &error))
@@ -134,10 +134,19 @@ pub(super) fn choose(index: &OciImageIndex) -> Result<Descriptor, InvalidContent
             .as_ref()
             .is_some_and(|platform| platform.os.to_string() == "linux" && platform.architecture.to_string() == "amd64")
     };
-    let entry = match (index.manifests.iter().find(ours), index.manifests.as_slice()) {
-        (Some(entry), _) | (None, [entry]) => entry,
-        _ => return Err(InvalidContent::NoChild),
+    let only = || {
+        if let [entry] = index.manifests.as_slice() {
+            Some(entry)
+        } else {
+            None
+        }
     };
+    let entry = index
+        .manifests
+        .iter()
+        .find(ours)
+        .or_else(only)
+        .ok_or(InvalidContent::NoChild)?;
     if kind_of(&entry.media_type) == Some(Kind::Index) {
         return Err(InvalidContent::NestedIndex);
     }

@@ -103,7 +103,7 @@ pub(super) struct Pools {
     config: Arc<RegistryConfig>,
     addresses: Arc<AddressPolicy>,
     tls: TlsFactory,
-    pools: Mutex<Lru<PoolKey, Arc<Pool>>>,
+    open: Mutex<Lru<PoolKey, Arc<Pool>>>,
     transports: Mutex<Lru<Option<CaId>, Transport>>,
 }
 
@@ -119,7 +119,7 @@ impl Pools {
         Self {
             addresses: Arc::new(config.addresses.clone()),
             tls: TlsFactory::new(),
-            pools: Mutex::new(Lru::new(config.idle_connections)),
+            open: Mutex::new(Lru::new(config.idle_connections)),
             transports: Mutex::new(Lru::new(config.max_transports)),
             config,
         }
@@ -128,7 +128,7 @@ impl Pools {
     /// The pool for requests without a client certificate.
     pub(super) fn shared(&self, to: Destination<'_>) -> Result<Arc<Pool>, Failure> {
         let key = PoolKey::Shared(to.route());
-        if let Some(pool) = lock(&self.pools).get(&key) {
+        if let Some(pool) = lock(&self.open).get(&key) {
             return Ok(Arc::clone(pool));
         }
         let builder = if to.origin.is_https() {
@@ -137,7 +137,7 @@ impl Pools {
             self.builder().tls_backend_preconfigured(self.tls.unused()?)
         };
         let pool = self.build(builder, to, None)?;
-        lock(&self.pools).insert(key, Arc::clone(to.namespace), Arc::clone(&pool), |pool| pool.weight());
+        lock(&self.open).insert(&key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
         Ok(pool)
     }
 
@@ -149,7 +149,7 @@ impl Pools {
         credential: &CertificateCredential,
     ) -> Result<Arc<Pool>, Failure> {
         let key = PoolKey::Identity(Arc::clone(object));
-        if let Some(pool) = lock(&self.pools).get(&key)
+        if let Some(pool) = lock(&self.open).get(&key)
             && pool.generation.as_ref() == Some(&credential.generation)
             && pool.route == to.route()
         {
@@ -163,13 +163,13 @@ impl Pools {
             .connector_layer(asked)
             .pool_max_idle_per_host(1);
         let pool = self.build(builder, to, Some(credential.generation.clone()))?;
-        lock(&self.pools).insert(key, Arc::clone(to.namespace), Arc::clone(&pool), |pool| pool.weight());
+        lock(&self.open).insert(&key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
         Ok(pool)
     }
 
     /// Closes what belongs to an object that is gone.
     pub(super) fn forget(&self, object: &Arc<str>) {
-        lock(&self.pools).remove(&PoolKey::Identity(Arc::clone(object)));
+        lock(&self.open).remove(&PoolKey::Identity(Arc::clone(object)));
     }
 
     fn transport(&self, to: Destination<'_>) -> Result<Transport, Failure> {
@@ -182,7 +182,7 @@ impl Pools {
             shared: self.tls.without_identity(Arc::clone(&verifier))?,
             verifier,
         };
-        lock(&self.transports).insert(id, Arc::clone(to.namespace), transport.clone(), |_| 1);
+        lock(&self.transports).insert(&id, to.namespace, transport.clone(), |_| 1);
         Ok(transport)
     }
 
@@ -249,12 +249,11 @@ impl Pools {
 
     fn check_proxy(&self, proxy: &Intercept, carries_identity: bool) -> Result<(), Failure> {
         match proxy.uri().scheme_str() {
-            Some("http") => {}
             // Its TLS would be configured like the registry's, and the proxy could ask for the client certificate.
             Some("https") if carries_identity => {
                 return Err(Failure::Setup("a client certificate cannot go through an https proxy"));
             }
-            Some("https") => {}
+            Some("http" | "https") => {}
             _ => {
                 return Err(Failure::Setup(
                     "the environment names a proxy that is neither http nor https",

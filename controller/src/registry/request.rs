@@ -76,9 +76,9 @@ impl Session {
                 );
             }
             let answer = if own {
-                self.to_registry(call.method.clone(), &url, headers, identity).await?
+                self.ask_registry(call.method.clone(), &url, headers, identity).await?
             } else {
-                self.elsewhere(call.method.clone(), &url, &origin, headers).await?
+                self.ask_elsewhere(call.method.clone(), &url, &origin, headers).await?
             };
             if !REDIRECTS.contains(&answer.response.status()) {
                 return Ok(answer);
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// A request to the registry's own origin, with the identity.
-    pub(super) async fn to_registry(
+    pub(super) async fn ask_registry(
         &mut self,
         method: Method,
         url: &Url,
@@ -119,6 +119,7 @@ impl Session {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         let issuer = identity.certificate.map(|certificate| &*certificate.issuer);
+        let in_flight = pool.begin();
         let response = self
             .dispatch(&pool, &origin, reach, build(method, url, headers), issuer)
             .await?;
@@ -128,12 +129,12 @@ impl Session {
         Ok(Answer {
             response,
             own: true,
-            in_flight: pool.begin(),
+            in_flight,
         })
     }
 
     /// A request to a place the registry named, without any identity.
-    pub(super) async fn elsewhere(
+    pub(super) async fn ask_elsewhere(
         &mut self,
         method: Method,
         url: &Url,
@@ -152,13 +153,14 @@ impl Session {
             namespace: &self.spec.namespace,
         };
         let pool = self.client.pools.shared(to)?;
+        let in_flight = pool.begin();
         let response = self
             .dispatch(&pool, origin, reach, build(method, url, headers), None)
             .await?;
         Ok(Answer {
             response,
             own: false,
-            in_flight: pool.begin(),
+            in_flight,
         })
     }
 
@@ -209,7 +211,6 @@ impl Session {
         circuits
             .admit(host, policy, Instant::now())
             .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
-        let _in_flight = pool.begin();
         let Ok(result) = timeout_at(self.deadline(), pool.client().execute(request)).await else {
             return Err(Failure::TimedOut);
         };

@@ -166,7 +166,7 @@ impl Session {
         let call = Call::manifest(Method::GET, revision.as_str());
         let (_, document) = self.document(&call, Some(revision)).await?;
         match document {
-            Document::Image(image) => self.resolved(&call, image, revision, revision.clone()),
+            Document::Image(image) => self.resolved(&call, *image, revision, revision.clone()),
             Document::Index(index) => {
                 let child = manifest::choose(&index).map_err(|error| self.error(&call, error.into()))?;
                 self.child(revision, &child).await
@@ -185,7 +185,7 @@ impl Session {
             return Err(self.error(&call, wrong.into()));
         }
         match document {
-            Document::Image(image) => self.resolved(&call, image, revision, child.digest.clone()),
+            Document::Image(image) => self.resolved(&call, *image, revision, child.digest.clone()),
             Document::Index(_) => Err(self.error(&call, InvalidContent::NestedIndex.into())),
         }
     }

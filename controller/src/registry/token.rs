@@ -29,9 +29,9 @@ const MAX_ANSWER: u64 = 64 * 1024;
 /// Largest token, in bytes.
 const MAX_TOKEN: usize = 16 * 1024;
 /// Life of a token that does not say.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// Longest life believed.
-const MAX_LIFE: Duration = Duration::from_secs(3600);
+const MAX_LIFE: Duration = Duration::from_hours(1);
 
 /// A challenge that can be answered by an exchange.
 pub(super) struct TokenRequest {
@@ -40,9 +40,9 @@ pub(super) struct TokenRequest {
     service: Option<String>,
 }
 
-impl Session {
-    /// The first bearer challenge whose realm is a URL. Several registries name none, or a word.
-    pub(super) fn token_request(&self, challenges: &[Challenge]) -> Option<TokenRequest> {
+impl TokenRequest {
+    /// For the first bearer challenge whose realm is a URL. Several registries name none, or a word.
+    pub(super) fn for_challenge(challenges: &[Challenge]) -> Option<Self> {
         challenges
             .iter()
             .filter(|challenge| challenge.scheme == "bearer")
@@ -52,14 +52,16 @@ impl Session {
                     .param("service")
                     .filter(|service| !service.is_empty())
                     .map(str::to_owned);
-                Some(TokenRequest {
+                Some(Self {
                     origin: Origin::of(&realm)?,
                     realm,
                     service,
                 })
             })
     }
+}
 
+impl Session {
     /// Exchanges the credential for a token with our own scope.
     pub(super) async fn exchange(&mut self, presented: &Presented, request: TokenRequest) -> Result<Grant, Failure> {
         check_realm(&self.origin, &request, presented).map_err(|reason| Failure::RealmRefused {
@@ -86,11 +88,11 @@ impl Session {
                 certificate,
                 authorization: authorization.as_ref(),
             };
-            self.to_registry(Method::GET, &url, HeaderMap::new(), identity).await
+            self.ask_registry(Method::GET, &url, HeaderMap::new(), identity).await
         } else {
             let mut headers = HeaderMap::new();
             headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
-            self.elsewhere(Method::GET, &url, &request.origin, headers).await
+            self.ask_elsewhere(Method::GET, &url, &request.origin, headers).await
         };
         self.note_presentation(presented, &request.origin, &result);
         let answer = result?;
