@@ -8,3 +8,11 @@
 pub mod cluster;
 pub mod digest;
 pub mod generate;
+pub mod manifests;
+pub mod pki;
+pub mod process;
+pub mod registry;
+pub mod report;
+pub mod servers;
+pub mod suite;
+pub mod svid;

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::{
@@ -117,6 +117,30 @@ async fn manifests_are_applied_in_an_order_that_works() {
 
     let accounts: Api<ServiceAccount> = Api::namespaced(client, "placed");
     accounts.get("mintmark").await.unwrap();
+}
+
+#[tokio::test]
+async fn two_controllers_of_config_fit_into_one_cluster() {
+    let cluster = Cluster::shared().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    for namespace in ["controller-a", "controller-b"] {
+        let mut objects = Vec::new();
+        for part in ["default", "token-creator"] {
+            objects.extend(manifests::load(&config.join(part)).unwrap());
+        }
+        let objects = Placement::new(namespace).place(objects).unwrap();
+        manifests::apply(&client, objects).await.unwrap();
+    }
+    for namespace in ["controller-a", "controller-b"] {
+        let kubeconfig = cluster
+            .service_account_kubeconfig(namespace, "mintmark", TEN_MINUTES)
+            .await
+            .unwrap();
+        let controller = cluster::client(&kubeconfig).await.unwrap();
+        let namespaces: Api<Namespace> = Api::all(controller);
+        namespaces.list(&ListParams::default()).await.unwrap();
+    }
 }
 
 #[tokio::test]
