@@ -12,7 +12,10 @@ mod jwt;
 mod keyring;
 mod keys;
 mod pem;
+mod random;
 mod spiffe_id;
+#[cfg(test)]
+mod test_support;
 mod trust_domain;
 mod x509;
 
@@ -28,12 +31,13 @@ pub use keyring::{
 };
 pub use keys::{Jwk, JwkError, KeyAlgorithm, KeyError, LocalSigner, PrivateKey, PublicKey, SignError, Signer};
 pub use pem::PemError;
+pub use random::{Random, RandomError};
 pub use spiffe_id::{SpiffeId, SpiffeIdError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
 pub use x509::{SelfCheckError, X509Authority, X509MintError, X509Svid};
 
-/// The randomness that minting draws on: `ring`'s `SystemRandom` in the product, a fixed source in a test.
-pub use ::ring::rand::{SecureRandom, SystemRandom};
+/// The system's randomness: what minting takes in the product.
+pub use ::ring::rand::SystemRandom;
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -12,6 +12,9 @@ pub use signer::{LocalSigner, SignError, Signer};
 
 pub(crate) use public::ecdsa_to_der;
 
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 
 use crate::pem::PemError;

@@ -68,6 +68,12 @@ pub(super) fn check(authority: &X509Authority, leaf: &Leaf<'_>, der: &[u8]) -> R
     let key = &certificate.public_key().subject_public_key.data;
     ensure(key.as_ref() == leaf.public_key, SelfCheckError::PublicKey)?;
     check_extensions(authority, leaf, &certificate)?;
+    // What the signature does not cover: the outer algorithm and the padding of the signature itself.
+    let outer = certificate.signature_algorithm == certificate.tbs_certificate.signature;
+    ensure(
+        outer && certificate.signature_value.unused_bits == 0,
+        SelfCheckError::Signature,
+    )?;
     certificate
         .verify_signature(Some(ca.public_key()))
         .map_err(|_| SelfCheckError::Signature)

@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 
-use ::ring::rand::SecureRandom;
+use ::ring::rand::SystemRandom;
 use ::ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
@@ -17,9 +17,9 @@ use zeroize::Zeroizing;
 
 use super::X509Authority;
 use super::check::{self, SelfCheckError};
-use crate::SpiffeId;
 use crate::der::{self, Reader};
 use crate::keys::{KeyAlgorithm, SignError, Signer, ecdsa_to_der};
+use crate::{Random, RandomError, SpiffeId};
 
 /// `notBefore` lies this far in the past, for verifiers whose clock is behind.
 const BACKDATE: SignedDuration = SignedDuration::from_secs(30);
@@ -58,8 +58,8 @@ pub enum X509MintError {
     #[error("the signing CA (tls.crt) ends at {0}, which leaves less than 60 s; renew it")]
     Expiring(Timestamp),
     /// The system's random source failed.
-    #[error("the system's random source failed")]
-    Random,
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The certificate could not be written.
     #[error("the certificate could not be encoded: {0}")]
     Encode(String),
@@ -88,16 +88,17 @@ impl X509Authority {
         subject: &SpiffeId,
         ttl: SignedDuration,
         now: Timestamp,
-        random: &dyn SecureRandom,
+        random: &dyn Random,
     ) -> Result<X509Svid, X509MintError> {
         let (not_before, not_after) = self.validity(ttl, now)?;
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, random)
-            .map_err(|_| X509MintError::Random)?;
+        let system = SystemRandom::new();
+        let document =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &system).map_err(|_| RandomError)?;
         let key = Zeroizing::new(document.as_ref().to_vec());
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, random)
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &system)
             .map_err(|error| X509MintError::Encode(error.to_string()))?;
         let mut serial = [0; SERIAL_BYTES];
-        random.fill(&mut serial).map_err(|_| X509MintError::Random)?;
+        random.fill(&mut serial)?;
         // A zero in front would shorten the number; the top bit stays free so that it is positive in 16 bytes.
         if let Some(first) = serial.first_mut() {
             *first = (*first & 0x7f) | 0x40;

@@ -4,6 +4,8 @@
 
 mod check;
 mod mint;
+#[cfg(test)]
+mod tests;
 
 pub use check::SelfCheckError;
 pub use mint::{X509MintError, X509Svid};

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use ::ring::rand::SecureRandom;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
@@ -13,7 +12,7 @@ use serde::Serialize;
 
 use crate::authority::JwtUnavailable;
 use crate::keys::{PublicKey, SignError, Signer};
-use crate::{IssuerUrl, SpiffeId};
+use crate::{IssuerUrl, Random, RandomError, SpiffeId};
 
 /// `iat` and `nbf` lie this far in the past: verifiers exist that refuse an `iat` in the future and have no leeway.
 const BACKDATE: SignedDuration = SignedDuration::from_secs(5);
@@ -86,8 +85,8 @@ pub enum JwtMintError {
     #[error("the signing certificate (tls.crt) expired at {0}")]
     Expired(Timestamp),
     /// The system's random source failed.
-    #[error("the system's random source failed")]
-    Random,
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The key could not sign.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -163,12 +162,7 @@ impl JwtAuthority {
     }
 
     /// Mints one token: `iat` = `nbf` = `now` − 5 s, `exp` = `now` + ttl but not after the certificate's end.
-    pub fn mint(
-        &self,
-        request: &JwtRequest<'_>,
-        now: Timestamp,
-        random: &dyn SecureRandom,
-    ) -> Result<JwtSvid, JwtMintError> {
+    pub fn mint(&self, request: &JwtRequest<'_>, now: Timestamp, random: &dyn Random) -> Result<JwtSvid, JwtMintError> {
         let aud = match request.audiences {
             [] => return Err(JwtMintError::Audience),
             several if several.iter().any(|audience| audience.is_empty()) => return Err(JwtMintError::Audience),
@@ -177,7 +171,7 @@ impl JwtAuthority {
         };
         let (issued_at, expires_at) = self.validity(request.ttl, now)?;
         let mut id = [0; JTI_BYTES];
-        random.fill(&mut id).map_err(|_| JwtMintError::Random)?;
+        random.fill(&mut id)?;
         let jti = crate::hex(&id);
         let claims = Claims {
             iss: request.issuer.as_str(),
@@ -221,3 +215,6 @@ impl JwtAuthority {
         Ok((now.saturating_sub(BACKDATE).unwrap_or(Timestamp::MIN), expires_at))
     }
 }
+
+#[cfg(test)]
+mod tests;
