@@ -7,6 +7,7 @@ use x509_parser::prelude::FromDer;
 
 use super::X509Authority;
 use super::mint::Leaf;
+use crate::der::{self, Reader};
 
 /// What the check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,15 +69,31 @@ pub(super) fn check(authority: &X509Authority, leaf: &Leaf<'_>, der: &[u8]) -> R
     let key = &certificate.public_key().subject_public_key.data;
     ensure(key.as_ref() == leaf.public_key, SelfCheckError::PublicKey)?;
     check_extensions(authority, leaf, &certificate)?;
-    // What the signature does not cover: the outer algorithm and the padding of the signature itself.
-    let outer = certificate.signature_algorithm == certificate.tbs_certificate.signature;
-    ensure(
-        outer && certificate.signature_value.unused_bits == 0,
-        SelfCheckError::Signature,
-    )?;
+    ensure(is_framed(der), SelfCheckError::Parse)?;
     certificate
         .verify_signature(Some(ca.public_key()))
         .map_err(|_| SelfCheckError::Signature)
+}
+
+/// What the signature does not cover and the parser takes lightly: the outer frame, which is written in one way only, and
+/// the outer algorithm, which repeats the signed one (RFC 5280 §4.1.1.2).
+fn is_framed(certificate: &[u8]) -> bool {
+    let frame = || {
+        let mut outer = Reader::new(der::single(certificate, der::SEQUENCE)?);
+        let (signed, algorithm, signature) = (outer.next()?, outer.next()?, outer.next()?);
+        let mut fields = Reader::new(signed.content);
+        let inner = (fields.next()?, fields.next()?, fields.next()?).2;
+        let whole = der::element(der::SEQUENCE, &[signed.raw, algorithm.raw, signature.raw]);
+        let bits = der::element(der::BIT_STRING, &[signature.content]);
+        let padding = signature.content.first()?;
+        Some(
+            whole.as_slice() == certificate
+                && inner.raw == algorithm.raw
+                && bits.as_slice() == signature.raw
+                && *padding == 0,
+        )
+    };
+    frame() == Some(true)
 }
 
 /// Each extension of the profile exactly once, and no other.
