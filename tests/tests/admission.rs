@@ -1,0 +1,344 @@
+//! What the API server refuses before the controller sees it: contradictions in an OCIRepository, each with its own
+//! message, and token requests of the controller that `config/token-creator` does not allow. Also what the shipped rights
+//! leave out. The manifests are those of `config/`, on the real API server.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail the test")]
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::{
+        authentication::v1::{TokenRequest, TokenRequestSpec},
+        core::v1::{Namespace, Secret, ServiceAccount},
+    },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, ListParams, PostParams},
+    core::{ApiResource, Status},
+};
+use mintmark_api::{CredentialRule, crd::OCI_REPOSITORY_CRD, oci_repository::OciRepository};
+use mintmark_hack::{
+    cluster::{self, Cluster},
+    manifests::{self, Placement},
+};
+use serde_json::{Value, json};
+
+/// Bound of the wait for an admission policy to be in force.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn config(folder: &str) -> Vec<DynamicObject> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    manifests::load(&root.join(folder)).unwrap()
+}
+
+async fn create_namespace(client: &Client, name: &str) {
+    let body = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &body)
+        .await
+        .unwrap();
+}
+
+/// Creates the object without storing it, and returns it as the API server completed it.
+async fn admit(client: &Client, fields: Value) -> Result<Value, Box<Status>> {
+    let mut spec = json!({"url": "oci://registry.example.org/team/web", "interval": "5m"});
+    spec.as_object_mut()
+        .unwrap()
+        .extend(fields.as_object().unwrap().clone());
+    let object = json!({
+        "apiVersion": "source.toolkit.fluxcd.io/v1",
+        "kind": "OCIRepository",
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": spec,
+    });
+    let resource = ApiResource::erase::<OciRepository>(&());
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    match objects.create(&dry_run, &serde_json::from_value(object).unwrap()).await {
+        Ok(object) => Ok(object.data),
+        Err(kube::Error::Api(status)) => Err(status),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn contradictions_are_refused_each_with_its_own_message() {
+    let client = Cluster::shared().await.unwrap().client().await.unwrap();
+    manifests::apply(&client, config("crd")).await.unwrap();
+    let certificate = "SpiffeCertificate";
+    let vectors = [
+        (CredentialRule::AudiencesRequired, json!({"credential": "SpiffeJWT"})),
+        (
+            CredentialRule::AudiencesRequired,
+            json!({"credential": "ServiceAccountToken", "serviceAccountName": "a"}),
+        ),
+        (
+            CredentialRule::AudiencesRequired,
+            json!({"credential": "SpiffeJWT", "audiences": []}),
+        ),
+        (CredentialRule::AudiencesWithoutCredential, json!({"audiences": ["a"]})),
+        (
+            CredentialRule::AudiencesWithCertificate,
+            json!({"credential": certificate, "audiences": ["a"]}),
+        ),
+        (
+            CredentialRule::ProviderNotGeneric,
+            json!({"credential": certificate, "provider": "aws"}),
+        ),
+        (
+            CredentialRule::SecretRef,
+            json!({"credential": certificate, "secretRef": {"name": "s"}}),
+        ),
+        (
+            CredentialRule::ServiceAccountName,
+            json!({"credential": certificate, "serviceAccountName": "a"}),
+        ),
+        (
+            CredentialRule::ServiceAccountName,
+            json!({"credential": "SpiffeJWT", "audiences": ["a"], "serviceAccountName": "a"}),
+        ),
+        (
+            CredentialRule::Insecure,
+            json!({"credential": certificate, "insecure": true}),
+        ),
+    ];
+    for (rule, fields) in &vectors {
+        let status = admit(&client, fields.clone()).await.unwrap_err();
+        assert_eq!(status.code, 422, "{fields}");
+        assert!(status.message.contains(rule.message()), "{fields}: {}", status.message);
+        for other in CredentialRule::CEL.iter().filter(|other| *other != rule) {
+            assert!(
+                !status.message.contains(other.message()),
+                "{fields}: {}",
+                status.message
+            );
+        }
+    }
+    for rule in CredentialRule::CEL {
+        assert!(
+            vectors.iter().any(|(covered, _)| *covered == rule),
+            "{rule:?} has no vector"
+        );
+    }
+}
+
+#[tokio::test]
+async fn malformed_values_are_refused() {
+    let client = Cluster::shared().await.unwrap().client().await.unwrap();
+    manifests::apply(&client, config("crd")).await.unwrap();
+    let many: Vec<_> = (0..17).map(|number| number.to_string()).collect();
+    let vectors = [
+        ("spec.credential", json!({"credential": "ClientSecret"})),
+        (
+            "spec.audiences[1]",
+            json!({"credential": "SpiffeJWT", "audiences": ["a", "a"]}),
+        ),
+        (
+            "spec.audiences[0]",
+            json!({"credential": "SpiffeJWT", "audiences": [""]}),
+        ),
+        (
+            "spec.audiences[0]",
+            json!({"credential": "SpiffeJWT", "audiences": ["a".repeat(256)]}),
+        ),
+        ("spec.audiences", json!({"credential": "SpiffeJWT", "audiences": many})),
+        ("spec.url", json!({"url": "https://registry.example.org/team/web"})),
+        ("spec.interval", json!({"interval": "1d"})),
+        ("spec.timeout", json!({"timeout": "1h"})),
+        (
+            "spec.layerSelector.operation",
+            json!({"layerSelector": {"operation": "link"}}),
+        ),
+    ];
+    for (field, fields) in vectors {
+        let status = admit(&client, fields.clone()).await.unwrap_err();
+        assert!(status.message.contains(field), "{fields}: {}", status.message);
+    }
+}
+
+#[tokio::test]
+async fn what_is_allowed_is_admitted_with_defaults() {
+    let client = Cluster::shared().await.unwrap().client().await.unwrap();
+    manifests::apply(&client, config("crd")).await.unwrap();
+    let vectors = [
+        json!({}),
+        json!({"credential": "ServiceAccountToken", "audiences": ["a", "b"], "serviceAccountName": "a"}),
+        json!({"credential": "ServiceAccountToken", "audiences": ["a"], "insecure": true}),
+        json!({"credential": "SpiffeJWT", "audiences": ["a".repeat(255)], "certSecretRef": {"name": "ca"}}),
+        json!({"credential": "SpiffeCertificate", "insecure": false, "provider": "generic"}),
+        json!({"secretRef": {"name": "s"}, "serviceAccountName": "a", "provider": "aws", "insecure": true}),
+    ];
+    for fields in vectors {
+        let object = admit(&client, fields.clone())
+            .await
+            .unwrap_or_else(|status| panic!("{fields}: {}", status.message));
+        assert_eq!(object["spec"]["timeout"], "60s");
+        assert_eq!(object["status"]["observedGeneration"], -1);
+        if fields.get("provider").is_none() {
+            assert_eq!(object["spec"]["provider"], "generic");
+        }
+    }
+}
+
+/// A token request for the account `puller`, as `client`.
+async fn request(
+    client: &Client,
+    namespace: &str,
+    audiences: &[&str],
+    seconds: i64,
+) -> Result<TokenRequest, Box<Status>> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let spec = TokenRequestSpec {
+        audiences: audiences.iter().map(ToString::to_string).collect(),
+        expiration_seconds: Some(seconds),
+        ..TokenRequestSpec::default()
+    };
+    let body = TokenRequest {
+        spec,
+        ..TokenRequest::default()
+    };
+    match accounts
+        .create_token_request("puller", &PostParams::default(), &body)
+        .await
+    {
+        Ok(answer) => Ok(answer),
+        Err(kube::Error::Api(status)) => Err(status),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Installs objects of `config/` under a namespace of their own, and an account `puller` in it; returns a client of the
+/// controller's account.
+async fn install(cluster: &Cluster, namespace: &str, objects: Vec<DynamicObject>) -> Client {
+    let admin = cluster.client().await.unwrap();
+    let objects = Placement::new(namespace).place(objects).unwrap();
+    manifests::apply(&admin, objects).await.unwrap();
+    let body = serde_json::from_value(json!({"metadata": {"name": "puller"}})).unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(admin, namespace);
+    accounts.create(&PostParams::default(), &body).await.unwrap();
+    let kubeconfig = cluster
+        .service_account_kubeconfig(namespace, "mintmark", Duration::from_mins(10))
+        .await
+        .unwrap();
+    cluster::client(&kubeconfig).await.unwrap()
+}
+
+/// Asks until the policy refuses: it is in force some time after it was stored, and nothing tells when.
+async fn first_refusal(client: &Client, namespace: &str, audiences: &[&str]) -> Box<Status> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match request(client, namespace, audiences, 600).await {
+            Err(refusal) => return refusal,
+            Ok(_) => assert!(Instant::now() < deadline, "the policy is not in force"),
+        }
+    }
+}
+
+const AUDIENCE_REFUSED: &str =
+    "mintmark may only request tokens for named audiences, none of which is the API server's";
+
+#[tokio::test]
+async fn token_requests_are_narrowed_to_foreign_audiences_and_an_hour() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = "admission-tokens";
+    let objects = [config("rbac"), config("token-creator")].concat();
+    let client = install(cluster, namespace, objects).await;
+
+    let refusal = first_refusal(&client, namespace, &["https://kubernetes.default.svc.cluster.local"]).await;
+    assert_eq!(refusal.code, 403);
+    assert!(refusal.message.contains(AUDIENCE_REFUSED), "{}", refusal.message);
+    let both = ["registry", "https://kubernetes.default.svc"];
+    let refusal = request(&client, namespace, &both, 600).await.unwrap_err();
+    assert!(refusal.message.contains(AUDIENCE_REFUSED), "{}", refusal.message);
+    let refusal = request(&client, namespace, &["registry"], 3601).await.unwrap_err();
+    let life = "mintmark may not request tokens that live longer than an hour";
+    assert!(refusal.message.contains(life), "{}", refusal.message);
+
+    let granted = request(&client, namespace, &["registry"], 3600).await.unwrap();
+    assert_eq!(granted.spec.audiences, ["registry"]);
+    // Other accounts are none of the policy's business.
+    let admin = cluster.client().await.unwrap();
+    request(&admin, namespace, &["https://kubernetes.default.svc"], 7200)
+        .await
+        .unwrap();
+}
+
+/// The API server fills absent audiences in before the policy looks: what it fills in must be on the list.
+#[tokio::test]
+async fn with_the_clusters_own_issuer_on_the_list_no_audience_is_refused() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = "admission-no-audience";
+    let mut objects = [config("rbac"), config("token-creator")].concat();
+    let policy = objects
+        .iter_mut()
+        .find(|object| object.data.pointer("/spec/variables/0/name") == Some(&json!("denied")))
+        .unwrap();
+    policy.data["spec"]["variables"][0]["expression"] = json!(format!("['{}']", cluster.url()));
+    let client = install(cluster, namespace, objects).await;
+
+    let refusal = first_refusal(&client, namespace, &[]).await;
+    assert!(refusal.message.contains(AUDIENCE_REFUSED), "{}", refusal.message);
+}
+
+#[tokio::test]
+async fn without_token_creator_no_token_is_granted() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = "admission-no-tokens";
+    let client = install(cluster, namespace, config("rbac")).await;
+    let refusal = request(&client, namespace, &["registry"], 600).await.unwrap_err();
+    assert_eq!(refusal.code, 403);
+    assert!(refusal.message.contains("serviceaccounts/token"), "{}", refusal.message);
+}
+
+fn code<T>(outcome: Result<T, kube::Error>) -> u16 {
+    match outcome {
+        Ok(_) => 200,
+        Err(kube::Error::Api(status)) => status.code,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn referents_are_read_by_name_and_nothing_is_listed_that_need_not_be() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = "admission-rights";
+    let client = install(cluster, namespace, [config("crd"), config("rbac")].concat()).await;
+    let tenant = "admission-tenant";
+    create_namespace(&cluster.client().await.unwrap(), tenant).await;
+
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), tenant);
+    assert_eq!(code(secrets.get("any").await), 404);
+    assert_eq!(code(secrets.list(&ListParams::default()).await), 403);
+    assert_eq!(
+        code(secrets.create(&PostParams::default(), &Secret::default()).await),
+        403
+    );
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), tenant);
+    assert_eq!(code(accounts.get("any").await), 404);
+    assert_eq!(code(accounts.list(&ListParams::default()).await), 403);
+
+    let own: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    assert_eq!(
+        code(
+            own.list(&ListParams::default().fields("metadata.name=mintmark-signing"))
+                .await
+        ),
+        200
+    );
+    assert_eq!(code(own.list(&ListParams::default()).await), 403);
+
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let by_name = ListParams::default().fields(&format!("metadata.name={OCI_REPOSITORY_CRD}"));
+    assert_eq!(code(definitions.list(&by_name).await), 200);
+    assert_eq!(code(definitions.list(&ListParams::default()).await), 403);
+
+    let objects: Api<OciRepository> = Api::all(client);
+    assert_eq!(code(objects.list(&ListParams::default()).await), 200);
+}
