@@ -1,2 +1,5 @@
-//! mintmark.
-fn main() {}
+//! The `mintmark` binary: everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    mintmark::cli::main()
+}

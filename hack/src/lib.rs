@@ -2,10 +2,12 @@
 //! with the process that started them.
 //!
 //! [`servers`] builds etcd, kube-apiserver, the test registry and the SVID checker into a cache folder; [`cluster`] and
-//! [`registry`] start them; [`manifests`] applies `config/` to a cluster; [`svid`] asks go-spiffe and go-oidc for their
+//! [`registry`] start them; [`manifests`] applies `config/` to a cluster, [`controller`] installs
+//! and runs ours there; [`svid`] asks go-spiffe and go-oidc for their
 //! opinion; [`suite`] is `cargo xtask test`, [`generate`] is `cargo xtask generate`. Never part of the product.
 
 pub mod cluster;
+pub mod controller;
 pub mod digest;
 pub mod generate;
 pub mod manifests;
@@ -16,3 +18,4 @@ pub mod report;
 pub mod servers;
 pub mod suite;
 pub mod svid;
+pub mod workspace;

@@ -30,7 +30,7 @@ pub struct KeyAndCertificate {
 /// A self-signed CA.
 pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
-    certificate_pem: String,
+    own: KeyAndCertificate,
 }
 
 impl TestCa {
@@ -41,15 +41,24 @@ impl TestCa {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let certificate_pem = pem("CERTIFICATE", params.self_signed(&key)?.der());
+        let own = KeyAndCertificate {
+            key_pem: key_pem(&key),
+            certificate_pem,
+        };
         Ok(Self {
             issuer: Issuer::new(params, key),
-            certificate_pem,
+            own,
         })
     }
 
     /// The CA's certificate.
     pub fn pem(&self) -> &str {
-        &self.certificate_pem
+        &self.own.certificate_pem
+    }
+
+    /// The CA's own key and certificate, as a signing Secret holds them.
+    pub fn key_and_certificate(&self) -> &KeyAndCertificate {
+        &self.own
     }
 
     /// Makes a server certificate for `127.0.0.1`, `::1`, `localhost` and more DNS names.

@@ -17,7 +17,7 @@ use anyhow::{Context, Result};
 use crate::servers;
 
 /// How a child is run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Guard<'a> {
     /// What messages call it.
     pub name: &'a str,
@@ -29,6 +29,8 @@ pub struct Guard<'a> {
     pub remove: Option<&'a Path>,
     /// Whether [`Guarded::stdout`] gets the child's standard output.
     pub capture: bool,
+    /// Environment variables beside those of this process.
+    pub environment: &'a [(&'a str, &'a str)],
 }
 
 impl Guard<'_> {
@@ -47,6 +49,7 @@ impl Guard<'_> {
         command
             .arg(program)
             .args(arguments)
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::piped())
             .stderr(log.try_clone()?);
         command.stdout(if self.capture { Stdio::piped() } else { Stdio::from(log) });
@@ -71,12 +74,21 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// Ends the child and waits for it; its folder stays. Blocks for at most the grace period.
-    pub fn stop(mut self) -> Result<ExitStatus> {
-        if let Some(mut input) = self.child.stdin.take() {
+    /// Ends the child by SIGTERM (SIGKILL after the grace period) and waits for it; its folder stays.
+    pub fn stop(self) -> Result<ExitStatus> {
+        self.order(b"s")
+    }
+
+    /// Kills the child by SIGKILL, as a crash would, and waits for it; its folder stays.
+    pub fn kill(self) -> Result<ExitStatus> {
+        self.order(b"k")
+    }
+
+    fn order(mut self, order: &[u8]) -> Result<ExitStatus> {
+        let mut input = self.child.stdin.take();
+        if let Some(input) = &mut input {
             // Fails when the child is gone already, which is as good.
-            let _ = input.write_all(b"stop");
-            return Ok(self.child.wait()?);
+            let _ = input.write_all(order);
         }
         Ok(self.child.wait()?)
     }

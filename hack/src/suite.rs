@@ -13,12 +13,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    controller::{self, BINARY_VARIABLE},
     report,
     servers::{self, PATHS_VARIABLE, go_command},
+    workspace::{cargo, execute},
 };
-
-/// Name of the variable that carries the controller binary to the test processes.
-pub const BINARY_VARIABLE: &str = "MINTMARK_BIN";
 
 /// Name of the variable that names a Zot binary.
 pub const ZOT_VARIABLE: &str = "ZOT";
@@ -38,14 +37,12 @@ pub fn run() -> Result<()> {
         execute(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
     let denied = steps.run("cargo deny", cargo_deny)?;
-    steps.run("build of the controller", || {
-        execute(cargo().args(["build", "--package", "mintmark", "--bin", "mintmark"]))
-    })?;
+    let binary = steps.run("build of the controller", controller::build)?;
     steps.run("cargo test", || {
         let mut tests = cargo();
         tests.args(["test", "--workspace"]);
         tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
-        tests.env(BINARY_VARIABLE, controller_binary()?);
+        tests.env(BINARY_VARIABLE, &binary);
         if let Some(zot) = &zot {
             tests.env(ZOT_VARIABLE, zot);
         }
@@ -53,15 +50,6 @@ pub fn run() -> Result<()> {
     })?;
     summary(&steps, denied, zot.as_deref(), started.elapsed());
     Ok(())
-}
-
-/// The debug build of the controller in this workspace's target folder.
-pub fn controller_binary() -> Result<PathBuf> {
-    let target = match env::var_os("CARGO_TARGET_DIR") {
-        Some(folder) => env::current_dir()?.join(folder),
-        None => workspace().join("target"),
-    };
-    Ok(target.join("debug").join("mintmark"))
 }
 
 #[derive(Default)]
@@ -137,31 +125,4 @@ fn find_zot() -> Result<Option<PathBuf>> {
     Ok(env::split_paths(&path)
         .map(|folder| folder.join("zot"))
         .find(|file| file.is_file()))
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace());
-    command
-}
-
-fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or_else(|| Path::new("."))
-}
-
-fn execute(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
-    if !status.success() {
-        let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
-        bail!(
-            "{} {} ended with {status}",
-            command.get_program().display(),
-            words.join(" ")
-        );
-    }
-    Ok(())
 }

@@ -191,6 +191,14 @@ impl Documents {
         }
     }
 
+    /// Every document with the request path it is served at.
+    pub fn served(&self) -> impl Iterator<Item = (String, &Document)> {
+        self.files().map(|(file, document)| match file {
+            ".well-known/oauth-authorization-server" => (format!("/{file}{}", self.prefix), document),
+            _ => (format!("{}/{file}", self.prefix), document),
+        })
+    }
+
     /// Every document with its served path, without *P* and without a leading slash, for those who host the files
     /// themselves.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &Document)> {

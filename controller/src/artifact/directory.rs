@@ -165,10 +165,11 @@ impl Directory {
         Ok(fs::fsync(&self.fd)?)
     }
 
-    /// Free (for unprivileged users) and total blocks of the volume.
-    pub(super) fn blocks(&self) -> io::Result<(u64, u64)> {
+    /// Free (for unprivileged users) and total bytes of the volume.
+    pub(super) fn volume(&self) -> io::Result<(u64, u64)> {
         let volume = fs::fstatvfs(&self.fd)?;
-        Ok((volume.f_bavail, volume.f_blocks))
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok((bytes(volume.f_bavail), bytes(volume.f_blocks)))
     }
 }
 

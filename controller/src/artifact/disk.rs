@@ -187,12 +187,17 @@ impl Disk {
         }
     }
 
+    /// Free bytes of the volume.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        self.root.volume().map(|(free, _)| free).ok()
+    }
+
     /// Fails when less than `percent` of the volume is free; 0 allows anything.
     pub(super) fn require_free(&self, percent: u8) -> Result<(), StorageError> {
         if percent == 0 {
             return Ok(());
         }
-        let (free, total) = self.root.blocks().map_err(|source| self.stat_failed("", source))?;
+        let (free, total) = self.root.volume().map_err(|source| self.stat_failed("", source))?;
         if u128::from(free) * 100 < u128::from(total) * u128::from(percent) {
             return Err(StorageError::Full {
                 min_free_percent: percent,

@@ -129,6 +129,11 @@ impl Storage {
         self.0.disk.staging_path()
     }
 
+    /// Bytes that are free on the storage's volume; none when the volume cannot be asked.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.0.disk.free_bytes()
+    }
+
     /// The path that always names the current artifact of an object: the tail of `status.url`.
     pub fn latest_path(&self, key: &ObjectKey) -> String {
         self.0.disk.path(key, LATEST)

@@ -3,9 +3,25 @@
 //! [`Presented`] is the value the registry client works with; a [`CredentialSource`] yields it, from a cache or freshly
 //! minted. A credential and everything exchanged for it belong to one object and one [`CredentialGeneration`].
 
+mod audit;
+mod freshness;
+mod object;
+mod policy;
 mod presented;
+mod service;
+mod service_account;
+mod wanted;
 
+pub use audit::AuditObserver;
+pub use object::ObjectCredential;
+pub use policy::{AllowedAudience, AudiencePolicy, AudienceRefusal};
 pub use presented::{
     Audience, AudienceError, CertificateCredential, CredentialError, CredentialGeneration, CredentialSource,
     JwtCredential, Presented,
 };
+pub use service::{CredentialSettings, Credentials, Unavailable};
+pub use service_account::{ServiceAccountToken, ServiceAccountTokens, TokenKey, audiences_of, subject_of};
+pub use wanted::{ObjectIdentity, Wanted};
+
+/// Follows who signs: a change of key is one swap of a pointer, and a pass under way goes on with what it has.
+pub type SigningReceiver = tokio::sync::watch::Receiver<std::sync::Arc<mintmark_issuer::SigningSet>>;

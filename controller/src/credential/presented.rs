@@ -92,6 +92,17 @@ pub enum Presented {
     Certificate(CertificateCredential),
 }
 
+impl Presented {
+    /// Which minting this is; none for an anonymous request.
+    pub fn generation(&self) -> Option<&CredentialGeneration> {
+        match self {
+            Self::Anonymous => None,
+            Self::Jwt(jwt) => Some(&jwt.generation),
+            Self::Certificate(certificate) => Some(&certificate.generation),
+        }
+    }
+}
+
 /// Why a credential could not be had. Its text is shown in conditions: it names the stage, never secret material.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("could not mint: {message}")]

@@ -105,6 +105,6 @@ mod tests {
 
     #[test]
     fn distance_is_bounded() {
-        assert_eq!(distance(&RetryPolicy::default(), 500), Duration::from_secs(60));
+        assert_eq!(distance(&RetryPolicy::default(), 500), Duration::from_mins(1));
     }
 }

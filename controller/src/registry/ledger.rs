@@ -137,7 +137,7 @@ mod tests {
             origin: &origin,
             url: &url,
         };
-        let expires = now + Duration::from_secs(60);
+        let expires = now + Duration::from_mins(1);
         ledger.keep(
             holder,
             Grant::Token {

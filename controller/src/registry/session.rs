@@ -343,7 +343,7 @@ mod tests {
         };
         assert_eq!(
             Retries::default().next(&policy, &limited(60)),
-            Some(Duration::from_secs(60))
+            Some(Duration::from_mins(1))
         );
         assert_eq!(Retries::default().next(&policy, &limited(61)), None);
     }

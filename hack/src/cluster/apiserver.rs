@@ -99,6 +99,7 @@ impl ApiServer {
             grace: Duration::from_secs(2),
             remove: None,
             capture: false,
+            environment: &[],
         };
         self.process = Some(guard.start(&servers::ensure()?.kube_apiserver, self.flags())?);
         Ok(())

@@ -31,6 +31,7 @@ fn spawn(folder: &Path, url: &str) -> Result<Guarded> {
         grace: Duration::from_secs(1),
         remove: Some(folder),
         capture: false,
+        environment: &[],
     };
     guard.start(
         &servers::ensure()?.etcd,

@@ -168,6 +168,7 @@ fn spawn(folder: &Path) -> Result<(Guarded, Bound)> {
         grace: Duration::from_secs(1),
         remove: Some(folder),
         capture: true,
+        environment: &[],
     };
     let config = folder.join(options::CONFIG_FILE);
     let mut process = guard.start(&servers::ensure()?.registry, ["-config".as_ref(), config.as_os_str()])?;

@@ -1,16 +1,25 @@
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use kube::{
     Api,
-    api::{ListParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use mintmark_hack::{
     cluster::{self, AuditMark, Cluster, ClusterOptions},
+    controller::{self, SIGNING_SECRET},
     manifests::{self, Placement},
-    svid,
+    pki::TestCa,
+    svid, workspace,
 };
 use serde_json::json;
+
+const AUTHENTICATION: &str = "apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+jwt:
+- issuer: {url: 'https://127.0.0.1:1', audiences: [kubernetes]}
+  claimMappings: {username: {claim: sub, prefix: ''}}
+";
 
 const TEN_MINUTES: Duration = Duration::from_mins(10);
 
@@ -123,29 +132,33 @@ async fn manifests_are_applied_in_an_order_that_works() {
 async fn two_controllers_of_config_fit_into_one_cluster() {
     let cluster = Cluster::shared().await.unwrap();
     let client = cluster.client().await.unwrap();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let default = manifests::load(&workspace::root().join("config/default")).unwrap();
+    let default = Placement::new("controller-a").place(default).unwrap();
+    manifests::apply(&client, default).await.unwrap();
+    let ca = TestCa::new("signer").unwrap();
     for namespace in ["controller-a", "controller-b"] {
-        let mut objects = Vec::new();
-        for part in ["default", "token-creator"] {
-            objects.extend(manifests::load(&config.join(part)).unwrap());
-        }
-        let objects = Placement::new(namespace).place(objects).unwrap();
-        manifests::apply(&client, objects).await.unwrap();
-    }
-    for namespace in ["controller-a", "controller-b"] {
-        let kubeconfig = cluster
-            .service_account_kubeconfig(namespace, "mintmark", TEN_MINUTES)
+        let installation = controller::install(cluster, namespace).await.unwrap();
+        controller::signing_secret(cluster, namespace, ca.key_and_certificate())
             .await
             .unwrap();
-        let controller = cluster::client(&kubeconfig).await.unwrap();
-        let namespaces: Api<Namespace> = Api::all(controller);
-        namespaces.list(&ListParams::default()).await.unwrap();
+        let client = cluster::client(&installation.kubeconfig).await.unwrap();
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        assert!(secrets.get(SIGNING_SECRET).await.is_ok());
+        let namespaces: Api<Namespace> = Api::all(client);
+        assert!(namespaces.delete("default", &DeleteParams::default()).await.is_err());
     }
 }
 
 #[tokio::test]
 async fn an_outage_keeps_address_and_data() {
-    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    // Also the proof that structured authentication is taken.
+    let authentication_config = Some(AUTHENTICATION.to_owned());
+    let cluster = Cluster::start(ClusterOptions {
+        authentication_config,
+        ..Default::default()
+    })
+    .await
+    .unwrap();
     create_account(&cluster, "outage", "survivor").await;
     cluster.stop_api_server().unwrap();
     let error = cluster.client().await.unwrap().apiserver_version().await.unwrap_err();

@@ -15,6 +15,7 @@ fn sleeper(folder: &Path, grace: Duration, script: &str) -> (Guarded, BufReader<
         grace,
         remove: Some(folder),
         capture: true,
+        environment: &[],
     };
     let mut child = guard.start(Path::new("/bin/sh"), ["-c", script]).unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -22,6 +23,17 @@ fn sleeper(folder: &Path, grace: Duration, script: &str) -> (Guarded, BufReader<
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     (child, output)
+}
+
+fn quick(log: &Path) -> Guard<'_> {
+    Guard {
+        name: "sh",
+        log,
+        grace: Duration::from_secs(1),
+        remove: None,
+        capture: true,
+        environment: &[],
+    }
 }
 
 #[test]
@@ -46,16 +58,33 @@ fn a_child_that_ignores_sigterm_is_killed() {
 }
 
 #[test]
-fn the_exit_code_is_handed_on() {
+fn a_crash_can_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "trap 'exit 3' TERM; echo ready; while :; do sleep 1; done";
+    let (child, mut output) = sleeper(folder.path(), Duration::from_hours(1), script);
+    assert_eq!(child.kill().unwrap().code(), Some(128 + 9), "SIGKILL, not SIGTERM");
+    output.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn the_environment_is_handed_on() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
     let guard = Guard {
-        name: "sh",
-        log: &log,
-        grace: Duration::from_secs(1),
-        remove: None,
-        capture: true,
+        environment: &[("NAMESPACE", "here")],
+        ..quick(&log)
     };
+    let mut child = guard.start(Path::new("/bin/sh"), ["-c", "echo $NAMESPACE"]).unwrap();
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(text, "here\n");
+}
+
+#[test]
+fn the_exit_code_is_handed_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let guard = quick(&log);
     let mut child = guard.start(Path::new("/bin/sh"), ["-c", "exit 7"]).unwrap();
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(child.stop().unwrap().code(), Some(7));

@@ -7,8 +7,8 @@
 //	guard [-grace 5s] [-remove DIR] command [argument...]
 //
 // With -remove, the folder goes after a command that ended because of end of file: nobody else is left to do it when the
-// parent was killed. A parent that wants to go on writes anything to standard input instead: the command ends, the
-// folder stays.
+// parent was killed. A parent that wants to go on writes one byte to standard input instead: the folder stays, and the
+// command ends in the same way, or at once by SIGKILL if the byte is 'k'.
 package main
 
 import (
@@ -57,10 +57,11 @@ func run(args []string, grace time.Duration) (code int, abandoned bool, err erro
 		return 127, false, err
 	}
 
-	input := make(chan bool, 1)
+	input := make(chan string, 1)
 	go func() {
-		count, _ := os.Stdin.Read(make([]byte, 1))
-		input <- count == 0
+		order := make([]byte, 1)
+		count, _ := os.Stdin.Read(order)
+		input <- string(order[:count])
 	}()
 	done := make(chan error, 1)
 	go func() { done <- command.Wait() }()
@@ -69,21 +70,27 @@ func run(args []string, grace time.Duration) (code int, abandoned bool, err erro
 	case err := <-done:
 		code, err = exitCode(err)
 		return code, false, err
-	case abandoned = <-input:
+	case order := <-input:
+		abandoned = order == ""
+		if order == "k" {
+			grace = 0
+		}
 	case <-signals:
 	}
 	code, err = stop(command.Process.Pid, done, grace)
 	return code, abandoned, err
 }
 
-// stop ends the child's process group, politely at first.
+// stop ends the child's process group, politely at first if there is a grace period.
 func stop(pid int, done <-chan error, grace time.Duration) (int, error) {
-	_ = syscall.Kill(-pid, syscall.SIGTERM)
-	select {
-	case err := <-done:
-		_ = syscall.Kill(-pid, syscall.SIGKILL)
-		return exitCode(err)
-	case <-time.After(grace):
+	if grace > 0 {
+		_ = syscall.Kill(-pid, syscall.SIGTERM)
+		select {
+		case err := <-done:
+			_ = syscall.Kill(-pid, syscall.SIGKILL)
+			return exitCode(err)
+		case <-time.After(grace):
+		}
 	}
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	return exitCode(<-done)

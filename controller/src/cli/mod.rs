@@ -1,0 +1,80 @@
+//! The command line: one file per subcommand. Bad flags end with status 2 and one line that names the flag, a failure
+//! while running with status 1.
+
+mod cluster;
+mod flags;
+mod listeners;
+mod run;
+mod settings;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+pub use flags::RunFlags;
+pub use settings::FlagError;
+
+/// Mints a short-lived identity for each Flux repository object and pulls from registries with it.
+#[derive(Debug, Parser)]
+#[command(name = "mintmark", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller: reconcile OCIRepositories, serve their artifacts and the issuer's documents.
+    Run(Box<RunFlags>),
+}
+
+/// What ends a command before its work is done.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Nothing was started.
+    #[error(transparent)]
+    Flag(#[from] FlagError),
+    /// Something that was started, or should have been, failed.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// Parses the process's arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let result = match cli.command {
+        Command::Run(flags) => run::run(*flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(if matches!(error, CliError::Flag(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Help and version go to stdout whole; a mistake is told in one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A closed stdout leaves nobody to tell.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    complain(&format!("{line} (see mintmark --help)"));
+    ExitCode::from(2)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "the command line's last word, when there may be no logger yet"
+)]
+fn complain(line: &str) {
+    eprintln!("mintmark: {line}");
+}

@@ -1,0 +1,317 @@
+//! `mintmark run`: puts the process together. Nothing is started before every flag was checked and every port bound; from
+//! then on every part is a supervised task.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use kube::{Api, core::DeserializeGuard};
+use mintmark_api::oci_repository::OciRepository;
+use mintmark_issuer::RingPolicy;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, FlagError, RunFlags, cluster::Cluster, listeners::Listeners, settings, tasks};
+use crate::{
+    artifact::{AdvertisedAddress, Storage, StorageConfig, host_name},
+    content::MAX_CONCURRENT_EXTRACTIONS,
+    credential::{
+        AudiencePolicy, AuditObserver, CredentialSettings, Credentials, ServiceAccountTokens, SigningReceiver,
+    },
+    issuing::{Issuing, IssuingTask, nobody_signs},
+    notify::{EventRecorder, Sinks},
+    reconcile::{self, Context, Settings, Waiting},
+    registry::{RegistryClient, RegistryConfig},
+    runtime::{
+        backoff::BackoffPolicy,
+        health::Health,
+        log,
+        metrics::{Metrics, PER_OBJECT_LIMIT},
+        supervise::{StopPlan, Supervisor, signals},
+    },
+    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue, SigningSecretWatch},
+};
+
+/// Readings of the signing Secret that wait for the key ring.
+const READINGS: usize = 8;
+
+/// How long a new key is published before it signs: it decides how often verifiers are told to ask.
+const JWT_OVERLAP: Duration = Duration::from_mins(5);
+/// The same for a CA, which verifiers often hold in a file.
+const X509_OVERLAP: Duration = Duration::from_hours(24);
+
+/// Checks the flags, then runs until a signal or the end of a task.
+pub fn run(flags: RunFlags) -> Result<(), CliError> {
+    let identities = settings::credentials(&flags)?;
+    log::init(flags.serving.log_level, flags.serving.log_encoding).context("cannot set up logging")?;
+    forbid_core_dumps();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(serve(flags, identities))
+}
+
+/// A core file would hold every key: none is written.
+fn forbid_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(
+        Resource::Core,
+        Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        },
+    ) {
+        tracing::error!(%error, "core dumps stay possible");
+    }
+}
+
+async fn serve(flags: RunFlags, identities: CredentialSettings) -> Result<(), CliError> {
+    let cluster = Cluster::connect(&flags.controller).await?;
+    let assembly = Assembly::new(&flags, identities, &cluster)?;
+    let listeners = Listeners::bind(&flags, &assembly.metrics)?;
+    let mut supervisor = Supervisor::new();
+    let context = assembly.start(&mut supervisor, cluster);
+    listeners.start(&mut supervisor, &context);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    let signals = signals().context("cannot listen for signals")?;
+    Ok(supervisor.run(signals).await.map_err(anyhow::Error::from)?)
+}
+
+/// The parts of the process before anything runs.
+struct Assembly {
+    flags: RunFlags,
+    identities: CredentialSettings,
+    settings: Settings,
+    watch: kube::runtime::watcher::Config,
+    storage: Storage,
+    address: AdvertisedAddress,
+    registry: RegistryConfig,
+    backoff: BackoffPolicy,
+    events: EventRecorder,
+    sinks: Sinks,
+    metrics: Metrics,
+}
+
+/// What listeners and tasks need of the running process.
+pub(super) struct Running {
+    pub(super) context: Arc<Context<OciRepository>>,
+    pub(super) documents: Option<crate::issuing::DocumentsReceiver>,
+    pub(super) health: Health,
+}
+
+impl Assembly {
+    fn new(flags: &RunFlags, mut identities: CredentialSettings, cluster: &Cluster) -> Result<Self, CliError> {
+        let metrics = Metrics::new(flags.serving.per_object_metrics, PER_OBJECT_LIMIT);
+        if flags.credential.allow_controller_identity {
+            let problem = "the controller itself runs without a ServiceAccount token";
+            let account = cluster
+                .account
+                .clone()
+                .ok_or_else(|| FlagError::new("allow-controller-identity", problem))?;
+            identities.controller_account = Some(account);
+        }
+        let artifact = &flags.artifact;
+        let listen = artifact.storage_addr.to_string();
+        let address = AdvertisedAddress::new(artifact.storage_adv_addr.as_deref(), &listen, host_name)
+            .map_err(|error| FlagError::new("storage-adv-addr", error.to_string()))?;
+        let backoff = BackoffPolicy::new(flags.controller.min_retry_delay, flags.controller.max_retry_delay)
+            .map_err(|error| FlagError::new("min-retry-delay", error.to_string()))?;
+        let events_addr = settings::events_addr(flags)?;
+        let instance = host_name().unwrap_or_else(|| "mintmark".to_owned());
+        let (events, sinks) = EventRecorder::new(events_addr, &instance, metrics.clone())
+            .map_err(|error| FlagError::new("events-addr", error.to_string()))?;
+        Ok(Self {
+            settings: settings::reconcile(flags, &cluster.namespace)?,
+            watch: settings::watch_config(flags)?,
+            registry: settings::registry(flags, &cluster.own_networks, AuditObserver::new(metrics.clone())),
+            storage: open_storage(flags)?,
+            flags: flags.clone(),
+            identities,
+            address,
+            backoff,
+            events,
+            sinks,
+            metrics,
+        })
+    }
+
+    /// Starts every task that needs no port.
+    fn start(self, supervisor: &mut Supervisor, cluster: Cluster) -> Running {
+        let (signing, documents) = self.start_issuer(supervisor, &cluster);
+        let queue = Arc::new(Queue::default());
+        let store = Arc::new(ObjectStore::<OciRepository>::default());
+        let (crd_watch, guard) = CrdWatch::new::<OciRepository>();
+        let tokens = ServiceAccountTokens::new(cluster.client.clone(), self.flags.credential.service_account_token_ttl);
+        let credentials = Arc::new(Credentials::new(
+            self.identities.clone(),
+            signing.clone(),
+            tokens,
+            self.metrics.clone(),
+        ));
+        let context = Arc::new(Context {
+            client: cluster.client.clone(),
+            settings: self.settings,
+            store,
+            queue,
+            guard: guard.clone(),
+            waiting: Arc::new(Waiting::default()),
+            signing: signing.clone(),
+            credentials,
+            registry: RegistryClient::new(self.registry),
+            storage: self.storage,
+            address: self.address,
+            events: self.events,
+            metrics: self.metrics.clone(),
+            backoff: self.backoff,
+            extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
+        });
+        let health = Health::new();
+        start_watches(
+            supervisor,
+            &context,
+            crd_watch,
+            &self.flags,
+            self.watch,
+            &cluster.namespace,
+        );
+        start_sinks(supervisor, self.sinks, &cluster.client);
+        start_audience_policy(supervisor, &context, &self.flags, cluster);
+        tasks::gates(supervisor, &context, &guard, &health);
+        tasks::sweep(supervisor, &context);
+        tasks::ready_source(&context);
+        let (waiting, queue) = (context.waiting.clone(), context.queue.clone());
+        if self.flags.issuer.spiffe_secret_name.is_some() {
+            task(supervisor, "waiting objects", async move {
+                waiting.requeue(queue, signing).await;
+            });
+        }
+        let reconciling = context.clone();
+        supervisor.spawn("reconcile", StopPlan::default(), move |stop| async move {
+            reconcile::run(reconciling, stop).await;
+            Ok::<_, std::io::Error>(())
+        });
+        Running {
+            context,
+            documents,
+            health,
+        }
+    }
+
+    /// The key ring and the watch that feeds it; without a signing Secret nobody signs.
+    fn start_issuer(
+        &self,
+        supervisor: &mut Supervisor,
+        cluster: &Cluster,
+    ) -> (SigningReceiver, Option<crate::issuing::DocumentsReceiver>) {
+        let (Some(trust_domain), Some(name)) = (&self.identities.trust_domain, &self.identities.secret_name) else {
+            let (_, signing) = tokio::sync::watch::channel(Arc::new(nobody_signs()));
+            return (signing, None);
+        };
+        let policy = RingPolicy {
+            trust_domain: trust_domain.clone(),
+            issuer: self.identities.issuer.clone(),
+            jwt_ttl: self.identities.jwt_ttl,
+            x509_ttl: self.identities.x509_ttl,
+            jwt_overlap: JWT_OVERLAP,
+            x509_overlap: X509_OVERLAP,
+            bundle_root: self.flags.issuer.spiffe_bundle_root,
+        };
+        let (sender, readings) = mpsc::channel(READINGS);
+        let on_notice = tasks::notices(self.events.clone(), cluster.namespace.clone(), name.clone());
+        let (ring, Issuing { signing, documents }) =
+            IssuingTask::new(policy, readings, on_notice, self.metrics.clone());
+        let secret_watch = SigningSecretWatch {
+            namespace: cluster.namespace.clone(),
+            name: name.clone(),
+            trust_domain: trust_domain.clone(),
+            cluster_cas: cluster.certificate_authorities.clone(),
+            readings: sender,
+        };
+        let client = cluster.client.clone();
+        task(supervisor, "signing Secret watch", async move {
+            secret_watch.run(client).await;
+        });
+        task(supervisor, "key ring", async move { ring.run().await });
+        (signing, Some(documents))
+    }
+}
+
+fn open_storage(flags: &RunFlags) -> Result<Storage, CliError> {
+    let artifact = &flags.artifact;
+    let config = StorageConfig {
+        retention_ttl: artifact.artifact_retention_ttl,
+        retention_records: usize::try_from(artifact.artifact_retention_records).unwrap_or(usize::MAX),
+        min_free_percent: artifact.storage_min_free,
+        ..StorageConfig::new(&artifact.storage_path)
+    };
+    Ok(Storage::open(config).map_err(|error| FlagError::new("storage-path", error.to_string()))?)
+}
+
+fn start_watches(
+    supervisor: &mut Supervisor,
+    context: &Arc<Context<OciRepository>>,
+    crd_watch: CrdWatch,
+    flags: &RunFlags,
+    config: kube::runtime::watcher::Config,
+    namespace: &str,
+) {
+    let client = context.client.clone();
+    let api: Api<DeserializeGuard<OciRepository>> = if flags.controller.watch_all_namespaces {
+        Api::all(client.clone())
+    } else {
+        Api::namespaced(client.clone(), namespace)
+    };
+    let watch = ObjectWatch::new(context.store.clone(), context.queue.clone(), tasks::on_delete(context));
+    task(supervisor, "OCIRepository watch", async move {
+        watch.run(api, config).await;
+    });
+    task(supervisor, "CRD watch", async move { crd_watch.run(client).await });
+}
+
+fn start_sinks(supervisor: &mut Supervisor, sinks: Sinks, client: &kube::Client) {
+    let client = client.clone();
+    supervisor.spawn("events", StopPlan::default(), move |stop| async move {
+        sinks.kubernetes.run(client, stop).await;
+        Ok::<_, std::io::Error>(())
+    });
+    if let Some(webhook) = sinks.webhook {
+        supervisor.spawn("webhook", StopPlan::default(), move |stop| async move {
+            webhook.run(stop).await;
+            Ok::<_, std::io::Error>(())
+        });
+    }
+}
+
+/// Learns what the API server accepts, then lets ServiceAccount tokens be requested.
+fn start_audience_policy(
+    supervisor: &mut Supervisor,
+    context: &Arc<Context<OciRepository>>,
+    flags: &RunFlags,
+    cluster: Cluster,
+) {
+    let (credentials, flags) = (context.credentials.clone(), flags.credential.clone());
+    task(supervisor, "audience policy", async move {
+        let api_server = Cluster::api_audiences(cluster.client, cluster.own_audiences).await;
+        let policy = AudiencePolicy {
+            api_server,
+            denied: flags.denied_audiences,
+            allowed: flags.allowed_audiences,
+        };
+        credentials.set_audience_policy(policy);
+        std::future::pending::<()>().await;
+    });
+}
+
+/// A task that ends only with the process.
+pub(super) fn task(supervisor: &mut Supervisor, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    supervisor.spawn(name, StopPlan::default(), move |stop: CancellationToken| async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+        Ok::<_, std::io::Error>(())
+    });
+}

@@ -1,0 +1,235 @@
+//! From flags to settings: what only makes sense together is checked here, once, before anything is started. Every error
+//! is one line that names the flag; the process then exits with status 2.
+
+use std::{sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use kube::runtime::watcher;
+use mintmark_issuer::{IssuerUrl, TrustDomain};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::flags::RunFlags;
+use crate::{
+    content::Limits,
+    credential::{AuditObserver, CredentialSettings},
+    reconcile::Settings,
+    registry::{AddressPolicy, RegistryConfig},
+};
+
+/// A flag whose value cannot be used, or that lacks a partner.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{flag}: {problem}")]
+pub struct FlagError {
+    flag: &'static str,
+    problem: String,
+}
+
+impl FlagError {
+    /// A problem with `--flag`.
+    pub fn new(flag: &'static str, problem: impl Into<String>) -> Self {
+        Self {
+            flag,
+            problem: problem.into(),
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// Who mints what, from the issuer's flags.
+pub fn credentials(flags: &RunFlags) -> Result<CredentialSettings, FlagError> {
+    let issuer = &flags.issuer;
+    let trust_domain = issuer
+        .spiffe_trust_domain
+        .as_deref()
+        .map(TrustDomain::parse)
+        .transpose()
+        .map_err(|error| FlagError::new("spiffe-trust-domain", error.to_string()))?;
+    let issuer_url = issuer
+        .spiffe_issuer
+        .as_deref()
+        .map(|url| IssuerUrl::parse(url, issuer.allow_insecure_issuer))
+        .transpose()
+        .map_err(|error| FlagError::new("spiffe-issuer", error.to_string()))?;
+    let needs = |given: bool, flag: &'static str, partner: bool, name: &str| {
+        if given && !partner {
+            Err(FlagError::new(flag, format!("needs --{name} as well")))
+        } else {
+            Ok(())
+        }
+    };
+    let has_domain = trust_domain.is_some();
+    let has_secret = issuer.spiffe_secret_name.is_some();
+    needs(has_secret, "spiffe-secret-name", has_domain, "spiffe-trust-domain")?;
+    needs(has_domain, "spiffe-trust-domain", has_secret, "spiffe-secret-name")?;
+    needs(issuer_url.is_some(), "spiffe-issuer", has_secret, "spiffe-secret-name")?;
+    within("spiffe-jwt-ttl", issuer.spiffe_jwt_ttl, MINUTE, HOUR)?;
+    within("spiffe-x509-ttl", issuer.spiffe_x509_ttl, MINUTE, 24 * HOUR)?;
+    within(
+        "service-account-token-ttl",
+        flags.credential.service_account_token_ttl,
+        10 * MINUTE,
+        HOUR,
+    )?;
+    Ok(CredentialSettings {
+        trust_domain,
+        issuer: issuer_url,
+        secret_name: issuer.spiffe_secret_name.clone(),
+        jwt_ttl: issuer.spiffe_jwt_ttl,
+        x509_ttl: issuer.spiffe_x509_ttl,
+        controller_account: None,
+    })
+}
+
+/// The limits of the reconcile loop.
+pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagError> {
+    let controller = &flags.controller;
+    if controller.max_retry_delay < controller.min_retry_delay {
+        return Err(FlagError::new("max-retry-delay", "is shorter than --min-retry-delay"));
+    }
+    if controller.min_retry_delay.is_zero() {
+        return Err(FlagError::new("min-retry-delay", "must be longer than 0"));
+    }
+    if flags.registry.max_timeout.is_zero() {
+        return Err(FlagError::new("max-timeout", "must be longer than 0"));
+    }
+    Ok(Settings {
+        runtime_namespace: namespace.into(),
+        issuer_secrets: flags.issuer.spiffe_secret_name.iter().cloned().collect(),
+        default_service_account: flags.credential.default_service_account.clone(),
+        min_interval: controller.min_interval,
+        max_timeout: flags.registry.max_timeout,
+        interval_jitter_percent: controller.interval_jitter_percentage,
+        artifact_max_size: flags.artifact.artifact_max_size,
+        extract_limits: extract_limits(flags),
+    })
+}
+
+fn extract_limits(flags: &RunFlags) -> Limits {
+    let unpacked = flags.artifact.artifact_max_unpacked_size;
+    Limits {
+        max_unpacked: if unpacked == 0 { u64::MAX } else { unpacked },
+        ..Limits::default()
+    }
+}
+
+/// The registry client's settings. `own` are the addresses of the API server and of this Pod, which no registry is at.
+pub fn registry(flags: &RunFlags, own: &[IpNet], observer: AuditObserver) -> RegistryConfig {
+    let registry = &flags.registry;
+    let deny = if registry.registry_deny_cidrs.is_empty() {
+        AddressPolicy::default_denied()
+            .into_iter()
+            .chain(own.iter().copied())
+            .collect()
+    } else {
+        registry.registry_deny_cidrs.clone()
+    };
+    let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    RegistryConfig {
+        addresses: AddressPolicy::new(deny, registry.registry_allow_cidrs.clone()),
+        insecure_credential_hosts: flags.credential.allow_insecure_credentials.clone(),
+        manifest_max_size: registry.manifest_max_size,
+        concurrency: size(registry.registry_concurrency),
+        idle_connections: size(registry.registry_idle_connections),
+        max_transports: size(registry.registry_max_transports),
+        workers: Some(Arc::new(Semaphore::new(size(flags.controller.concurrent)))),
+        observer: Arc::new(observer),
+        ..RegistryConfig::from_environment()
+    }
+}
+
+/// Where events are posted to, if anywhere.
+pub fn events_addr(flags: &RunFlags) -> Result<Option<Url>, FlagError> {
+    let text = flags.serving.events_addr.as_str();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse()
+        .map(Some)
+        .map_err(|error| FlagError::new("events-addr", format!("{text:?} is no URL: {error}")))
+}
+
+/// Which objects are watched.
+pub fn watch_config(flags: &RunFlags) -> Result<watcher::Config, FlagError> {
+    let config = watcher::Config::default();
+    let Some(selector) = flags
+        .controller
+        .watch_label_selector
+        .as_deref()
+        .filter(|selector| !selector.is_empty())
+    else {
+        return Ok(config);
+    };
+    if selector.chars().any(char::is_control) {
+        return Err(FlagError::new("watch-label-selector", "contains a control character"));
+    }
+    Ok(config.labels(selector))
+}
+
+fn within(flag: &'static str, value: Duration, min: Duration, max: Duration) -> Result<(), FlagError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(FlagError::new(
+        flag,
+        format!("must be between {} s and {} s", min.as_secs(), max.as_secs()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: RunFlags,
+    }
+
+    fn flags(line: &str) -> RunFlags {
+        Line::parse_from(std::iter::once("run").chain(line.split_whitespace())).flags
+    }
+
+    #[rstest]
+    #[case(
+        "--spiffe-trust-domain=Example.org --spiffe-secret-name=s",
+        "--spiffe-trust-domain: "
+    )]
+    #[case("--spiffe-trust-domain=a..b --spiffe-secret-name=s", "--spiffe-trust-domain: ")]
+    #[case("--spiffe-trust-domain=a.b", "--spiffe-trust-domain: needs --spiffe-secret-name")]
+    #[case("--spiffe-secret-name=s", "--spiffe-secret-name: needs --spiffe-trust-domain")]
+    #[case("--spiffe-issuer=https://a.b", "--spiffe-issuer: needs --spiffe-secret-name")]
+    #[case(
+        "--spiffe-issuer=https://a.b?x=1 --spiffe-trust-domain=a.b --spiffe-secret-name=s",
+        "--spiffe-issuer: "
+    )]
+    #[case(
+        "--spiffe-issuer=http://a.b --spiffe-trust-domain=a.b --spiffe-secret-name=s",
+        "--spiffe-issuer: "
+    )]
+    #[case("--spiffe-jwt-ttl=10s", "--spiffe-jwt-ttl: must be between 60 s and 3600 s")]
+    #[case("--spiffe-x509-ttl=48h", "--spiffe-x509-ttl: must be between")]
+    fn bad_values_name_their_flag(#[case] line: &str, #[case] message: &str) {
+        let error = credentials(&flags(line)).unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn booleans_come_bare_or_with_a_value() {
+        assert!(flags("--allow-insecure-issuer").issuer.allow_insecure_issuer);
+        assert!(!flags("--watch-all-namespaces=false").controller.watch_all_namespaces);
+        assert!(flags("--spiffe-bundle-root=true").issuer.spiffe_bundle_root);
+    }
+
+    #[test]
+    fn retry_delays_must_be_ordered() {
+        let error = reconcile(&flags("--min-retry-delay=2s --max-retry-delay=1s"), "ns").unwrap_err();
+        assert!(error.to_string().starts_with("--max-retry-delay"));
+    }
+}

@@ -1,0 +1,193 @@
+//! The small tasks around the reconcile loop: probes' gates, sweeps, what happens on deletion, events about the signing
+//! Secret.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
+use mintmark_api::oci_repository::OciRepository;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::run::task;
+use crate::{
+    artifact,
+    issuing::OnNotice,
+    notify::{Action, EventRecorder, EventType, NewEvent},
+    reconcile::Context,
+    runtime::{health::Health, metrics::ReadySource, supervise::Supervisor},
+    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete},
+};
+
+/// Time between sweeps of storage and caches.
+const SWEEP: Duration = Duration::from_mins(10);
+/// Time between looks at queue depth and cache sizes.
+const GAUGES: Duration = Duration::from_secs(5);
+
+/// Opens the gates of `/readyz`: objects read, CRD complete.
+pub(super) fn gates(
+    supervisor: &mut Supervisor,
+    context: &Arc<Context<OciRepository>>,
+    guard: &CrdGuard,
+    health: &Health,
+) {
+    let (store_gate, crd_gate) = (health.gate("store"), health.gate("crd"));
+    let mut synced = context.store.synced();
+    task(supervisor, "store gate", async move {
+        if synced.wait_for(|synced| *synced).await.is_ok() {
+            store_gate.open();
+        }
+        std::future::pending::<()>().await;
+    });
+    let (mut state, context) = (guard.subscribe(), context.clone());
+    task(supervisor, "CRD gate", async move {
+        loop {
+            let current = state.borrow_and_update().clone();
+            context
+                .metrics
+                .set_crd_compatible(OciRepository::KIND, current == CrdState::Complete);
+            match current {
+                CrdState::Complete => crd_gate.open(),
+                CrdState::Absent => crd_gate.close("the CRD is not installed"),
+                CrdState::Lacks(fields) => crd_gate.close(format!("the CRD lacks spec.{}", fields.join(", spec."))),
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
+            if *state.borrow() == CrdState::Complete {
+                // What was due meanwhile was not looked at; what is stored may have been pruned and healed.
+                context.store.keys().iter().for_each(|key| context.queue.push(key));
+            }
+        }
+    });
+}
+
+/// Removes what belongs to objects that are gone, at start and every ten minutes, and keeps the gauges.
+pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>) {
+    let swept = context.clone();
+    task(supervisor, "sweep", async move {
+        let mut synced = swept.store.synced();
+        if synced.wait_for(|synced| *synced).await.is_err() {
+            return;
+        }
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            swept.credentials.sweep();
+            let context = swept.clone();
+            let report =
+                tokio::task::spawn_blocking(move || context.storage.sweep(|key| live_uid(&context, key))).await;
+            match report {
+                Ok(Ok(report)) => tracing::debug!(objects = report.objects, files = report.files, "swept"),
+                Ok(Err(error)) => tracing::error!(%error, "storage not swept"),
+                Err(_) => tracing::error!("the sweep of the storage panicked"),
+            }
+        }
+    });
+    let context = context.clone();
+    task(supervisor, "gauges", async move {
+        let mut ticks = interval(GAUGES);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            context
+                .metrics
+                .set_queue_depth(OciRepository::KIND, context.queue.overdue());
+            context
+                .metrics
+                .set_cache_entries("credentials", context.credentials.len());
+            let usage = context.storage.usage();
+            let objects = usize::try_from(usage.objects).unwrap_or(usize::MAX);
+            let free = context.storage.free_bytes().unwrap_or_default();
+            context.metrics.set_storage(objects, usage.bytes, free);
+        }
+    });
+}
+
+fn live_uid(context: &Context<OciRepository>, key: &artifact::ObjectKey) -> Option<String> {
+    let key = ObjectKey {
+        namespace: key.namespace().into(),
+        name: key.name().into(),
+    };
+    context.store.get(&key)?.uid()
+}
+
+/// What goes with an object: its artifact, its credential and everything obtained with it, its metrics.
+pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
+    let context = context.clone();
+    Box::new(move |key, uid| {
+        context.waiting.remove(key);
+        context.credentials.forget(uid);
+        context.registry.forget(&uid.into());
+        context
+            .metrics
+            .forget_object(OciRepository::KIND, &key.namespace, &key.name);
+        let (context, uid) = (context.clone(), uid.to_owned());
+        let Ok(storage_key) = artifact::ObjectKey::new(&key.namespace, &key.name) else {
+            return;
+        };
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = context.storage.remove(&storage_key, &uid) {
+                tracing::error!(%error, namespace = storage_key.namespace(), name = storage_key.name(),
+                    "artifact of a deleted object not removed; the next sweep tries again");
+            }
+        });
+    })
+}
+
+struct Objects(Arc<Context<OciRepository>>);
+
+impl ReadySource for Objects {
+    fn count(&self) -> usize {
+        self.0.store.len()
+    }
+
+    fn visit(&self, visit: &mut dyn FnMut(&str, &str, &str, bool)) {
+        for object in self.0.store.objects() {
+            let key = ObjectKey::of(object.as_ref());
+            visit(
+                OciRepository::KIND,
+                &key.namespace,
+                &key.name,
+                object.is_ready() == Some(true),
+            );
+        }
+    }
+}
+
+/// Lets a scrape see which objects are ready.
+pub(super) fn ready_source(context: &Arc<Context<OciRepository>>) {
+    context.metrics.set_ready_source(Arc::new(Objects(context.clone())));
+}
+
+/// Tells the key ring's news as events on the signing Secret.
+pub(super) fn notices(events: EventRecorder, namespace: String, name: String) -> OnNotice {
+    Box::new(move |notice, is_warning| {
+        let object = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Secret".to_owned()),
+            namespace: Some(namespace.clone()),
+            name: Some(name.clone()),
+            ..ObjectReference::default()
+        };
+        events.record(NewEvent {
+            object,
+            event_type: if is_warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: if is_warning {
+                "SigningSecretInvalid"
+            } else {
+                "SigningKey"
+            }
+            .into(),
+            message: notice.to_string(),
+            action: Action::Reconcile,
+            metadata: BTreeMap::new(),
+            timestamp: Timestamp::now(),
+        });
+    })
+}

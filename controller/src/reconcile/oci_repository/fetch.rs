@@ -1,0 +1,419 @@
+//! The working part of a pass: have a credential, ask for the revision, and if it is not the stored one with the very same
+//! binding, fetch the layer and store its archive. A pass that finds nothing new ends after one HEAD request.
+
+use std::{
+    io::{Cursor, Read, Seek},
+    sync::Arc,
+};
+
+use super::{
+    Reference, ValidatedOciRepository,
+    dereference::{self, Referents},
+    progress::Drift,
+    status,
+};
+use crate::{
+    artifact::{self, Binding, CredentialBinding, Draft, Record, Standing, Storage, StorageError},
+    content::{ContentError, Limits, Patterns, extract, select_layer},
+    credential::{CredentialSource, ObjectCredential, Unavailable, Wanted},
+    reconcile::{
+        Context, StepError,
+        context::{generation, identity},
+    },
+    registry::{Descriptor, RegistryError, ResolvedManifest, Session, SessionSpec},
+    watch::ObjectKey,
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Digest, oci_repository::OciRepository};
+
+/// A layer up to this size is held in memory while it is fetched.
+const IN_MEMORY: u64 = 1024 * 1024;
+/// Annotations beyond this in all would be refused with the whole status (etcd takes 1.5 MiB).
+const METADATA_LIMIT: usize = 64 * 1024;
+
+/// What the storage holds when a pass begins.
+pub struct Opened {
+    /// The artifact, if it is whole.
+    pub record: Option<Arc<Record>>,
+    key: artifact::ObjectKey,
+    lost: bool,
+}
+
+/// Says to the storage that the object of `key` has this UID now, and looks at what is stored for it.
+pub async fn open(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Result<Opened, StepError> {
+    let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name).map_err(|error| storage_error(&error))?;
+    let uid = object.uid().unwrap_or_default();
+    let standing = blocking(&ctx.storage, {
+        let key = storage_key.clone();
+        move |storage| storage.begin_pass(&key, &uid, Timestamp::now())
+    })
+    .await?;
+    Ok(match standing {
+        Standing::Absent => Opened {
+            record: None,
+            key: storage_key,
+            lost: false,
+        },
+        Standing::Stored(record) => Opened {
+            record: Some(record),
+            key: storage_key,
+            lost: false,
+        },
+        Standing::Lost(_, loss) => {
+            super::events::lost(ctx, object, &loss.to_string());
+            Opened {
+                record: None,
+                key: storage_key,
+                lost: true,
+            }
+        }
+    })
+}
+
+/// One pull in progress.
+pub struct Pull<'a> {
+    ctx: &'a Context<OciRepository>,
+    key: &'a ObjectKey,
+    object: &'a OciRepository,
+    spec: &'a ValidatedOciRepository,
+    opened: Opened,
+    credential: Option<CredentialStatus>,
+    outdated: Option<String>,
+    drift: Arc<Drift>,
+}
+
+impl<'a> Pull<'a> {
+    /// A pull for `object`, whose storage was opened.
+    pub fn new(
+        ctx: &'a Context<OciRepository>,
+        key: &'a ObjectKey,
+        object: &'a OciRepository,
+        spec: &'a ValidatedOciRepository,
+        opened: Opened,
+    ) -> Self {
+        let drift = Arc::new(Drift::default());
+        let seen = object
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation)
+            .unwrap_or(-1);
+        if opened.lost {
+            drift.known("building artifact: disappeared from storage".to_owned());
+        } else if seen != generation(object) {
+            drift.known(format!(
+                "processing object: new generation {seen} -> {}",
+                generation(object)
+            ));
+        } else if opened.record.is_none() {
+            drift.known("building artifact".to_owned());
+        }
+        Self {
+            ctx,
+            key,
+            object,
+            spec,
+            opened,
+            credential: None,
+            outdated: None,
+            drift,
+        }
+    }
+
+    /// What is known to be done.
+    pub fn drift(&self) -> Arc<Drift> {
+        self.drift.clone()
+    }
+
+    /// What is stored now.
+    pub fn record(&self) -> Option<Arc<Record>> {
+        self.opened.record.clone()
+    }
+
+    /// What was presented.
+    pub fn credential(&self) -> Option<CredentialStatus> {
+        self.credential.clone()
+    }
+
+    /// A revision that the registry has and the storage has not.
+    pub fn outdated(&self) -> Option<String> {
+        self.outdated.clone()
+    }
+
+    /// Pulls if there is something new.
+    pub async fn run(&mut self) -> Result<(), StepError> {
+        let source = self.credential_source()?;
+        // Minted before the first request, so that a failure here is told as one of minting.
+        let minted = source.current().await;
+        self.credential = source.status();
+        minted.map_err(|error| {
+            StepError::fetch(
+                reason::AUTHENTICATION_FAILED,
+                format!("failed to get credential: {error}"),
+            )
+        })?;
+        let referents = self.referents().await?;
+        let binding = self.binding(&referents);
+        let mut session = self.session(referents, source);
+        let (revision, digest) = self.resolve(&mut session).await?;
+        if self.is_stored(&revision, &binding) {
+            return Ok(());
+        }
+        let tag = revision.rsplit_once('@').map_or(revision.as_str(), |(tag, _)| tag);
+        self.drift
+            .known(format!("building artifact: new revision '{revision}' for '{tag}'"));
+        self.outdated = self.opened.record.as_ref().map(|_| revision.clone());
+        let record = self
+            .fetch(
+                &mut session,
+                &digest,
+                Draft {
+                    binding,
+                    revision,
+                    ..Draft::default()
+                },
+            )
+            .await?;
+        self.opened.record = Some(record);
+        self.outdated = None;
+        Ok(())
+    }
+
+    fn is_stored(&self, revision: &str, binding: &Binding) -> bool {
+        self.opened
+            .record
+            .as_ref()
+            .is_some_and(|record| record.revision == revision && record.binding == *binding)
+    }
+
+    fn credential_source(&self) -> Result<Arc<ObjectCredential>, StepError> {
+        let object = identity(self.object);
+        let source = self
+            .ctx
+            .credentials
+            .source(&object, &self.spec.credential, &self.spec.origin);
+        source.map(Arc::new).map_err(|unavailable| match unavailable {
+            Unavailable::NotConfigured(why) => StepError::terminal(reason::CREDENTIAL_NOT_CONFIGURED, why),
+            Unavailable::Invalid(why) => StepError::terminal(reason::CREDENTIAL_INVALID, why),
+            Unavailable::WaitingForIssuer(why) => StepError::waiting_for_issuer(why),
+            Unavailable::Transient(why) => StepError::fetch(
+                reason::AUTHENTICATION_FAILED,
+                format!("failed to get credential: {why}"),
+            ),
+        })
+    }
+
+    async fn referents(&self) -> Result<Referents, StepError> {
+        let Some(name) = &self.spec.cert_secret else {
+            return Ok(Referents::default());
+        };
+        let certificate = self.spec.credential == Wanted::SpiffeCertificate;
+        dereference::cert_secret(&self.ctx.client, self.key, name, certificate).await
+    }
+
+    fn binding(&self, referents: &Referents) -> Binding {
+        Binding {
+            uid: self.object.uid().unwrap_or_default(),
+            url: self.object.spec.url.clone(),
+            credential: self.credential.as_ref().map(|credential| CredentialBinding {
+                kind: credential.kind.to_string(),
+                subject: Some(credential.subject.clone()),
+                audiences: credential.audiences.clone(),
+            }),
+            referents: referents.versions.clone(),
+            ignore: self.object.spec.ignore.clone(),
+            layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
+        }
+    }
+
+    fn session(&self, referents: Referents, source: Arc<ObjectCredential>) -> Session {
+        let drift = self.drift.clone();
+        let spec = SessionSpec {
+            url: self.spec.url.clone(),
+            insecure: !self.spec.origin.is_https(),
+            ca: referents.ca,
+            object_uid: self.object.uid().unwrap_or_default().into(),
+            namespace: self.key.namespace.clone(),
+            timeout: self.spec.timeout,
+            on_wait: Some(Arc::new(move |cause, _| {
+                drift.waiting(pull_failure(cause, "waiting to try again"));
+            })),
+        };
+        self.ctx.registry.session(spec, source)
+    }
+
+    /// The revision and the manifest's digest. A digest reference costs no request.
+    async fn resolve(&self, session: &mut Session) -> Result<(String, Digest), StepError> {
+        match &self.spec.reference {
+            Reference::Tag(tag) => {
+                let digest = session
+                    .resolve(tag.as_str())
+                    .await
+                    .map_err(|error| pull_failure(&error, "failed to determine artifact digest"))?;
+                Ok((format!("{tag}@{digest}"), digest))
+            }
+            Reference::Digest(digest) => Ok((digest.to_string(), digest.clone())),
+        }
+    }
+
+    async fn fetch(&self, session: &mut Session, digest: &Digest, mut draft: Draft) -> Result<Arc<Record>, StepError> {
+        let context = format!("failed to pull artifact from '{}'", self.spec.url);
+        let manifest = session
+            .manifest(digest)
+            .await
+            .map_err(|error| pull_failure(&error, &context))?;
+        draft.metadata.clone_from(&manifest.annotations);
+        check_metadata(&manifest)?;
+        let layer = select_layer(&manifest.layers, self.spec.layer_media_type.as_deref(), |layer| {
+            &layer.media_type
+        })
+        .map_err(|error| StepError::fetch(reason::OCI_ARTIFACT_LAYER_OPERATION_FAILED, error.to_string()))?;
+        let blob = self.download(session, layer).await.map_err(|error| match error {
+            Download::Registry(error) => pull_failure(&error, &context),
+            Download::Local(error) => StepError::storage(
+                reason::ARCHIVE_OPERATION_FAILED,
+                format!("unable to archive artifact to storage: {error}"),
+            ),
+        })?;
+        // The registry is done with; others may have its permit while this layer is extracted.
+        session.leave();
+        let _slot = self.ctx.extractions.acquire().await;
+        let (key, limits) = (self.opened.key.clone(), self.ctx.settings.extract_limits);
+        let storage = self.ctx.storage.clone();
+        tokio::task::spawn_blocking(move || store(&storage, &key, blob, &limits, draft))
+            .await
+            .unwrap_or_else(|_| {
+                Err(StepError::storage(
+                    reason::ARCHIVE_OPERATION_FAILED,
+                    "archiving was interrupted",
+                ))
+            })
+    }
+
+    async fn download(&self, session: &mut Session, layer: &Descriptor) -> Result<Blob, Download> {
+        let limit = self.ctx.settings.artifact_max_size;
+        if layer.size <= IN_MEMORY {
+            let mut bytes = Vec::with_capacity(usize::try_from(layer.size).unwrap_or_default());
+            session.blob(layer, limit, &mut bytes).await?;
+            return Ok(Blob::Memory(Cursor::new(bytes)));
+        }
+        let file = tempfile::tempfile_in(self.ctx.storage.staging_path())?;
+        let mut writer = tokio::fs::File::from_std(file);
+        session.blob(layer, limit, &mut writer).await?;
+        let mut file = writer.into_std().await;
+        file.rewind()?;
+        Ok(Blob::File(file))
+    }
+}
+
+/// A registry failure as a condition; `context` says what was being done.
+fn pull_failure(error: &RegistryError, context: &str) -> StepError {
+    let reason = if error.is_authentication() {
+        reason::AUTHENTICATION_FAILED
+    } else {
+        reason::OCI_ARTIFACT_PULL_FAILED
+    };
+    let message = format!("{context}: {}", error.message());
+    if error.retryable() {
+        StepError::fetch(reason, message)
+    } else {
+        StepError::terminal(reason::CREDENTIAL_INVALID, message)
+    }
+}
+
+enum Download {
+    Registry(RegistryError),
+    Local(std::io::Error),
+}
+
+impl From<RegistryError> for Download {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
+    }
+}
+
+impl From<std::io::Error> for Download {
+    fn from(error: std::io::Error) -> Self {
+        Self::Local(error)
+    }
+}
+
+/// A fetched layer.
+enum Blob {
+    Memory(Cursor<Vec<u8>>),
+    File(std::fs::File),
+}
+
+impl Read for Blob {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Memory(bytes) => bytes.read(buffer),
+            Self::File(file) => file.read(buffer),
+        }
+    }
+}
+
+/// Extracts the layer and stores its archive. Blocks.
+fn store(
+    storage: &Storage,
+    key: &artifact::ObjectKey,
+    blob: Blob,
+    limits: &Limits,
+    draft: Draft,
+) -> Result<Arc<Record>, StepError> {
+    let mut tree = extract(blob, limits, &storage.staging_path()).map_err(|error| content_error(&error))?;
+    let mut staged = storage.stage(key).map_err(|error| storage_error(&error))?;
+    tree.write_archive(&Patterns::built_in(), &mut staged)
+        .map_err(|error| content_error(&error))?;
+    staged
+        .commit(draft, Timestamp::now())
+        .map_err(|error| storage_error(&error))
+}
+
+fn check_metadata(manifest: &ResolvedManifest) -> Result<(), StepError> {
+    let size: usize = manifest
+        .annotations
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if size <= METADATA_LIMIT {
+        return Ok(());
+    }
+    let message = format!("the manifest's annotations take {size} bytes, more than {METADATA_LIMIT}");
+    Err(StepError::terminal(reason::METADATA_TOO_LARGE, message))
+}
+
+fn content_error(error: &ContentError) -> StepError {
+    if error.is_layer_fault() {
+        let message = format!("failed to extract layer contents from artifact: {error}");
+        StepError::fetch(reason::OCI_ARTIFACT_LAYER_OPERATION_FAILED, message)
+    } else {
+        StepError::storage(
+            reason::ARCHIVE_OPERATION_FAILED,
+            format!("unable to archive artifact to storage: {error}"),
+        )
+    }
+}
+
+fn storage_error(error: &StorageError) -> StepError {
+    let reason = match error {
+        StorageError::Directory { .. } => reason::DIRECTORY_CREATION_FAILED,
+        StorageError::Stat { .. } => reason::STAT_OPERATION_FAILED,
+        _ => reason::ARCHIVE_OPERATION_FAILED,
+    };
+    StepError::storage(reason, error.to_string())
+}
+
+async fn blocking<T: Send + 'static>(
+    storage: &Storage,
+    work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StepError> {
+    let storage = storage.clone();
+    match tokio::task::spawn_blocking(move || work(&storage)).await {
+        Ok(result) => result.map_err(|error| storage_error(&error)),
+        Err(_) => Err(StepError::storage(
+            reason::STAT_OPERATION_FAILED,
+            "storage task was interrupted",
+        )),
+    }
+}

@@ -1,0 +1,255 @@
+//! One pass over an OCIRepository, from the object in the store to its status, its event and the time of the next pass.
+//! Reads the registry and at most the Secret of `certSecretRef`; writes the artifact, then the status, each at most once.
+
+mod dereference;
+mod events;
+mod fetch;
+mod progress;
+mod status;
+mod validate;
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use mintmark_api::{
+    condition::reason,
+    credential::CredentialStatus,
+    oci_repository::{KIND, OciRepository, OciRepositoryStatus, PLURAL},
+};
+
+pub use fetch::Pull;
+pub use status::Outcome;
+pub use validate::{Reference, ValidatedOciRepository};
+
+use super::{Context, StepError, context::generation, finalizer, patch, step::Policy};
+use crate::{
+    artifact::{self, Record},
+    issuing::can_sign,
+    runtime::jitter::jittered,
+    watch::{CrdState, Kind, Next, ObjectKey, read_schema},
+};
+
+impl Kind for OciRepository {
+    const KIND: &'static str = KIND;
+    const PLURAL: &'static str = PLURAL;
+
+    fn pruned(mut self) -> Self {
+        self.metadata.managed_fields = None;
+        self
+    }
+
+    fn same_spec(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+
+    fn has_credential(&self) -> bool {
+        self.spec.credential.is_some()
+    }
+
+    fn is_ready(&self) -> Option<bool> {
+        let conditions = &self.status.as_ref()?.conditions;
+        Some(
+            conditions
+                .iter()
+                .any(|c| c.type_ == mintmark_api::condition::READY && c.status == "True"),
+        )
+    }
+}
+
+/// What a pass found and did.
+struct Pass {
+    outcome: Outcome,
+    record: Option<Arc<Record>>,
+    /// What was stored before this pass.
+    previous: Option<Arc<Record>>,
+    credential: Option<CredentialStatus>,
+    /// When the next pass is due after a success.
+    interval: Option<std::time::Duration>,
+}
+
+/// Reconciles the object of `key` once and says when to do it again.
+pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
+    ctx.waiting.remove(key);
+    let Some(object) = ctx.store.get(key) else {
+        return Next::Never;
+    };
+    if object.metadata.deletion_timestamp.is_some() {
+        return finalizer::release(&ctx.client, object.as_ref()).await;
+    }
+    if lost_its_credential(ctx, key, &object) && !schema_is_ours(ctx).await {
+        // The guard will say so in a moment; until then nothing is decided on a pruned object.
+        return Next::After(ctx.backoff.delay(1));
+    }
+    let started = Instant::now();
+    let pass = run(ctx, key, &object).await;
+    let next = conclude(ctx, key, &object, &pass).await;
+    ctx.metrics
+        .observe_reconcile(KIND, &key.namespace, &key.name, started.elapsed());
+    next
+}
+
+fn lost_its_credential(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> bool {
+    object.spec.credential.is_none() && ctx.store.lost_credential(key, generation(object))
+}
+
+async fn schema_is_ours(ctx: &Context<OciRepository>) -> bool {
+    matches!(read_schema::<OciRepository>(&ctx.client).await, Ok(CrdState::Complete))
+}
+
+async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Pass {
+    let mut pass = Pass {
+        outcome: Outcome::Suspended,
+        record: None,
+        previous: None,
+        credential: None,
+        interval: None,
+    };
+    let opened = match fetch::open(ctx, key, object).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            pass.outcome = Outcome::Failed { error, outdated: None };
+            return pass;
+        }
+    };
+    pass.previous.clone_from(&opened.record);
+    pass.record.clone_from(&opened.record);
+    if object.spec.suspend {
+        return pass;
+    }
+    let validated = if lost_its_credential(ctx, key, object) {
+        let message = "spec.credential vanished without a change of generation: another CRD pruned it";
+        Err(StepError::terminal(reason::CREDENTIAL_INVALID, message))
+    } else {
+        ValidatedOciRepository::new(object, &ctx.settings)
+    };
+    let validated = match validated {
+        Ok(validated) => validated,
+        Err(error) => {
+            pass.outcome = Outcome::Failed { error, outdated: None };
+            return pass;
+        }
+    };
+    pass.interval = Some(validated.interval);
+    let mut pull = Pull::new(ctx, key, object, &validated, opened);
+    pass.outcome = match progress::watched(ctx, object, &mut pull).await {
+        Ok(()) => Outcome::Ready,
+        Err(error) => Outcome::Failed {
+            error,
+            outdated: pull.outdated(),
+        },
+    };
+    pass.record = pull.record();
+    pass.credential = pull.credential();
+    pass
+}
+
+/// Writes the status if it says anything new, tells events, and decides when the next pass is due.
+async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository, pass: &Pass) -> Next {
+    events::tell(ctx, object, pass);
+    match write_status(ctx, key, object, pass).await {
+        Ok(Written::Done) => {}
+        // The watch brings the newer object, or its deletion; if it asked for a pass of its own, that one is queued.
+        Ok(Written::Overtaken) => return Next::After(ctx.backoff.delay(1)),
+        Err(error) => {
+            tracing::error!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name, error = %crate::runtime::supervise::chain(&error), "status not written");
+            return Next::After(ctx.backoff.delay(ctx.queue.failed(key)));
+        }
+    }
+    match &pass.outcome {
+        Outcome::Suspended => Next::Never,
+        Outcome::Ready => {
+            ctx.queue.reset_failures(key);
+            let interval = pass.interval.unwrap_or(ctx.settings.min_interval);
+            Next::After(jittered(interval, ctx.settings.interval_jitter_percent, rand::random()))
+        }
+        Outcome::Failed { error, .. } => after_failure(ctx, key, error),
+    }
+}
+
+fn after_failure(ctx: &Context<OciRepository>, key: &ObjectKey, error: &StepError) -> Next {
+    match error.policy {
+        Policy::Terminal => Next::Never,
+        Policy::Transient => Next::After(ctx.backoff.delay(ctx.queue.failed(key))),
+        Policy::WaitingForIssuer => {
+            ctx.waiting.add(key.clone());
+            // It may have become good between this pass's look and the line above.
+            if can_sign(&ctx.signing.borrow()) {
+                return Next::After(ctx.backoff.delay(1));
+            }
+            Next::After(ctx.backoff.delay(ctx.queue.failed(key)))
+        }
+    }
+}
+
+enum Written {
+    Done,
+    Overtaken,
+}
+
+async fn write_status(
+    ctx: &Context<OciRepository>,
+    key: &ObjectKey,
+    object: &OciRepository,
+    pass: &Pass,
+) -> kube::Result<Written> {
+    let api: Api<OciRepository> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    // A lazily written progress, or the watch, may have brought a newer status meanwhile.
+    let held = ctx.store.get(key).filter(|held| held.uid() == object.uid());
+    let Some(held) = held else {
+        return Ok(Written::Overtaken);
+    };
+    let mut current = OciRepository::clone(&held);
+    for _ in 0..3 {
+        // What the pass looked at decides generation and requestedAt; what is stored decides what is kept.
+        let basis = OciRepository {
+            status: current.status.clone(),
+            ..object.clone()
+        };
+        let desired = status_of(
+            ctx,
+            &basis,
+            &pass.outcome,
+            pass.record.as_ref(),
+            pass.credential.clone(),
+        );
+        if !status::differs(current.status.as_ref(), &desired) {
+            return Ok(Written::Done);
+        }
+        let version = current.resource_version().unwrap_or_default();
+        let patch = patch::merge_patch(&desired, &status::OWNED_FIELDS, &version).map_err(kube::Error::SerdeError)?;
+        if let Some(written) = patch::write(&api, &key.name, patch).await? {
+            ctx.store.replace_if_newer(written);
+            return Ok(Written::Done);
+        }
+        match api.get_opt(&key.name).await? {
+            Some(newer) if newer.uid() == object.uid() => current = newer,
+            _ => return Ok(Written::Overtaken),
+        }
+    }
+    Ok(Written::Overtaken)
+}
+
+/// The status that says `outcome` over what `basis` says now.
+fn status_of(
+    ctx: &Context<OciRepository>,
+    basis: &OciRepository,
+    outcome: &Outcome,
+    record: Option<&Arc<Record>>,
+    credential: Option<CredentialStatus>,
+) -> OciRepositoryStatus {
+    let key = artifact::ObjectKey::new(&basis.namespace().unwrap_or_default(), &basis.name_any());
+    let latest = key.map(|key| ctx.storage.latest_path(&key)).unwrap_or_default();
+    let stored = record.map(|record| status::Stored {
+        record,
+        url: ctx.address.url(&record.path),
+        latest_url: ctx.address.url(&latest),
+    });
+    let findings = status::Findings {
+        outcome,
+        stored,
+        credential,
+        address: &ctx.address,
+    };
+    findings.status(basis, Timestamp::now())
+}

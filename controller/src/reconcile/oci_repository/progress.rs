@@ -1,0 +1,126 @@
+//! Progress is shown lazily: a pass that knows of something to do and has worked on it for a second writes Reconciling and
+//! Ready=Unknown once. A fast pull costs one status write, a slow one still shows that something is going on.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt};
+use mintmark_api::oci_repository::{OciRepository, OciRepositoryStatus};
+use tokio::sync::watch;
+
+use super::{Outcome, Pull, status};
+use crate::{
+    reconcile::{Context, StepError, patch},
+    watch::ObjectKey,
+};
+
+/// Work of this length is shown.
+const LAZY: Duration = Duration::from_secs(1);
+
+/// What a pass has to do, once it knows, and what it is waiting for.
+pub struct Drift {
+    todo: watch::Sender<Option<String>>,
+    waiting: watch::Sender<Option<StepError>>,
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        Self {
+            todo: watch::Sender::new(None),
+            waiting: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Drift {
+    /// Something is to be done. A later, more exact reason replaces an earlier one.
+    pub fn known(&self, message: String) {
+        self.todo.send_replace(Some(message));
+    }
+
+    /// A request failed and is tried again after a wait.
+    pub fn waiting(&self, cause: StepError) {
+        self.waiting.send_replace(Some(cause));
+    }
+
+    /// Waits until the work has lasted long enough to be shown, and returns what it is.
+    async fn overdue(&self) -> String {
+        let mut todo = self.todo.subscribe();
+        if todo.wait_for(Option::is_some).await.is_err() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(LAZY).await;
+        let message = todo.borrow().clone();
+        message.unwrap_or_default()
+    }
+}
+
+/// Runs `pull`; shows its progress if it takes long, and the cause when it waits to try again.
+pub async fn watched(
+    ctx: &Context<OciRepository>,
+    object: &OciRepository,
+    pull: &mut Pull<'_>,
+) -> Result<(), StepError> {
+    let drift: Arc<Drift> = pull.drift();
+    let stored = pull.record();
+    let mut causes = drift.waiting.subscribe();
+    let mut work = std::pin::pin!(pull.run());
+    let mut overdue = std::pin::pin!(drift.overdue());
+    let mut shown = false;
+    loop {
+        tokio::select! {
+            biased;
+            result = &mut work => return result,
+            Ok(()) = causes.changed() => {
+                let cause = causes.borrow_and_update().clone();
+                if let Some(error) = cause {
+                    shown = true;
+                    let outcome = Outcome::Failed { error, outdated: None };
+                    show(ctx, object, |basis| super::status_of(ctx, basis, &outcome, stored.as_ref(), None)).await;
+                }
+            }
+            message = &mut overdue, if !shown => {
+                shown = true;
+                show(ctx, object, |basis| status::progressing(basis, &message, Timestamp::now())).await;
+            }
+        }
+    }
+}
+
+/// Writes a status in the middle of a pass. A failure to do so is no failure of the pass: its end writes the status anyway.
+async fn show(
+    ctx: &Context<OciRepository>,
+    object: &OciRepository,
+    desired: impl FnOnce(&OciRepository) -> OciRepositoryStatus,
+) {
+    let Some(held) = ctx
+        .store
+        .get(&ObjectKey::of(object))
+        .filter(|held| held.uid() == object.uid())
+    else {
+        return;
+    };
+    let basis = OciRepository {
+        status: held.status.clone(),
+        ..object.clone()
+    };
+    let mut desired = desired(&basis);
+    // What a pass has handled is known at its end only.
+    if let Some(before) = &basis.status {
+        desired.observed_generation = before.observed_generation;
+        desired
+            .last_handled_reconcile_at
+            .clone_from(&before.last_handled_reconcile_at);
+    }
+    if !status::differs(basis.status.as_ref(), &desired) {
+        return;
+    }
+    let version = held.resource_version().unwrap_or_default();
+    let Ok(patch) = patch::merge_patch(&desired, &status::OWNED_FIELDS, &version) else {
+        return;
+    };
+    let api: Api<OciRepository> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    if let Ok(Some(written)) = patch::write(&api, &object.name_any(), patch).await {
+        ctx.store.replace_if_newer(written);
+    }
+}

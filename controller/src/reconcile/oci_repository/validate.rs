@@ -1,0 +1,204 @@
+//! From `spec` to a value that cannot hold a bad one: everything after [`ValidatedOciRepository::new`] relies on it and
+//! checks no string again. Pure: what the spec refers to is fetched by [`super::dereference`] afterwards.
+
+use std::{sync::Arc, time::Duration};
+
+use mintmark_api::{
+    condition::reason,
+    credential::CredentialKind,
+    credential_contradictions,
+    digest::Digest,
+    oci_repository::{LayerOperation, LayerSelector, OciRepository, OciRepositoryRef, OciRepositorySpec, Provider},
+    reference::{DEFAULT_TAG, Selection, Tag},
+};
+
+use crate::{
+    credential::{Audience, Wanted},
+    reconcile::{Settings, StepError},
+    registry::{Origin, RepositoryUrl},
+};
+
+/// An OCIRepository whose every value is usable.
+#[derive(Debug, Clone)]
+pub struct ValidatedOciRepository {
+    /// Where to pull from.
+    pub url: RepositoryUrl,
+    /// The registry.
+    pub origin: Origin,
+    /// What to pull.
+    pub reference: Reference,
+    /// Media type of the layer to take; the first layer when absent.
+    pub layer_media_type: Option<String>,
+    /// As the object has it, for the record.
+    pub layer_selector: Option<LayerSelector>,
+    /// What to present.
+    pub credential: Wanted,
+    /// Secret with the registry's CA.
+    pub cert_secret: Option<String>,
+    /// Time between passes, before jitter.
+    pub interval: Duration,
+    /// Bound of all registry I/O of a pass.
+    pub timeout: Duration,
+}
+
+/// A tag or a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// The revision is what the registry says the tag is.
+    Tag(Tag),
+    /// The revision is known.
+    Digest(Digest),
+}
+
+impl ValidatedOciRepository {
+    /// Checks every field. Every error is terminal: nothing but an edit of the object or of the flags mends it.
+    pub fn new(object: &OciRepository, settings: &Settings) -> Result<Self, StepError> {
+        let spec = &object.spec;
+        unsupported_fields(spec)?;
+        credential_contradictions(spec)
+            .map_err(|rule| StepError::terminal(reason::CREDENTIAL_INVALID, rule.to_string()))?;
+        let url = RepositoryUrl::parse(&spec.url, spec.credential.is_some()).map_err(|error| {
+            StepError::terminal(
+                reason::URL_INVALID,
+                format!("URL validation failed for '{}': {error}", spec.url),
+            )
+        })?;
+        let credential = wanted(object, settings)?;
+        let origin = url.origin(spec.insecure);
+        check_issuer_secret(object, settings)?;
+        Ok(Self {
+            reference: reference(spec.reference.as_ref())?,
+            layer_media_type: spec
+                .layer_selector
+                .as_ref()
+                .and_then(LayerSelector::media_type)
+                .map(str::to_owned),
+            layer_selector: spec.layer_selector.clone(),
+            cert_secret: spec.cert_secret_ref.as_ref().map(|reference| reference.name.clone()),
+            interval: spec.interval.to_std().max(settings.min_interval),
+            timeout: spec.timeout().to_std().min(settings.max_timeout),
+            url,
+            origin,
+            credential,
+        })
+    }
+}
+
+/// Fields whose behaviour this version lacks are refused by name, never ignored.
+fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
+    if spec.provider() != Provider::Generic {
+        let message = "spec.provider: only generic is supported";
+        return Err(StepError {
+            condition: None,
+            ..StepError::terminal(reason::PROVIDER_NOT_SUPPORTED, message)
+        });
+    }
+    if spec.verify.is_some() {
+        let message = "spec.verify is not supported yet; nothing is pulled unverified";
+        return Err(StepError {
+            condition: None,
+            ..StepError::terminal(reason::VERIFICATION_NOT_SUPPORTED, message)
+        });
+    }
+    let semver = |reference: &OciRepositoryRef| matches!(reference.selection(), Selection::Semver { .. });
+    let operation = spec
+        .layer_selector
+        .as_ref()
+        .map(LayerSelector::operation)
+        .unwrap_or_default();
+    let unsupported = [
+        ("ref.semver", spec.reference.as_ref().is_some_and(semver)),
+        ("layerSelector.operation", operation != LayerOperation::Extract),
+        // A credential and a secretRef contradict each other; that message is the more telling one.
+        ("secretRef", spec.secret_ref.is_some() && spec.credential.is_none()),
+        (
+            "serviceAccountName",
+            spec.service_account_name().is_some() && spec.credential.is_none(),
+        ),
+        ("proxySecretRef", spec.proxy_secret_ref.is_some()),
+        ("ignore", spec.ignore.is_some()),
+    ];
+    match unsupported.iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(StepError::unsupported(field)),
+        None => Ok(()),
+    }
+}
+
+fn reference(reference: Option<&OciRepositoryRef>) -> Result<Reference, StepError> {
+    let default = Selection::Tag(DEFAULT_TAG);
+    let invalid = |what: &str, text: &str, error: &dyn std::fmt::Display| {
+        StepError::terminal(
+            reason::URL_INVALID,
+            format!("spec.ref.{what} '{text}' is invalid: {error}"),
+        )
+    };
+    match reference.map_or(default, OciRepositoryRef::selection) {
+        Selection::Digest(text) => Digest::parse(text)
+            .map(Reference::Digest)
+            .map_err(|error| invalid("digest", text, &error)),
+        Selection::Tag(text) => Tag::parse(text)
+            .map(Reference::Tag)
+            .map_err(|error| invalid("tag", text, &error)),
+        Selection::Semver { .. } => Err(StepError::unsupported("ref.semver")),
+    }
+}
+
+fn wanted(object: &OciRepository, settings: &Settings) -> Result<Wanted, StepError> {
+    let audiences = || -> Result<Arc<[Audience]>, StepError> {
+        let mut audiences = object
+            .spec
+            .audiences
+            .iter()
+            .flatten()
+            .map(|audience| {
+                Audience::new(audience.as_str()).map_err(|error| {
+                    StepError::terminal(reason::CREDENTIAL_INVALID, format!("spec.audiences: {error}"))
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        audiences.sort();
+        Ok(audiences.into())
+    };
+    match object.spec.credential {
+        None => Ok(Wanted::Anonymous),
+        Some(CredentialKind::SpiffeCertificate) => Ok(Wanted::SpiffeCertificate),
+        Some(CredentialKind::SpiffeJwt) => Ok(Wanted::SpiffeJwt {
+            audiences: audiences()?,
+        }),
+        Some(CredentialKind::ServiceAccountToken) => {
+            let account = object
+                .spec
+                .service_account_name()
+                .or(settings.default_service_account.as_deref());
+            Ok(Wanted::ServiceAccountToken {
+                account: account.map(Into::into),
+                audiences: audiences()?,
+            })
+        }
+        // Refused by `credential_contradictions` before.
+        Some(CredentialKind::Unknown) => Err(StepError::terminal(
+            reason::CREDENTIAL_INVALID,
+            "spec.credential is unknown",
+        )),
+    }
+}
+
+/// The issuer's own Secrets hold private keys: no object may point at them.
+fn check_issuer_secret(object: &OciRepository, settings: &Settings) -> Result<(), StepError> {
+    let spec = &object.spec;
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let references = [
+        ("certSecretRef", &spec.cert_secret_ref),
+        ("proxySecretRef", &spec.proxy_secret_ref),
+        ("secretRef", &spec.secret_ref),
+    ];
+    for (field, reference) in references {
+        if let Some(reference) = reference
+            && settings.is_issuer_secret(namespace, &reference.name)
+        {
+            let message = format!("spec.{field} names a Secret of the issuer");
+            return Err(StepError::terminal(reason::CREDENTIAL_INVALID, message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Settings of the reconcile loop that come from flags and hold for every object.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::content::Limits;
+
+/// Limits and defaults of every pass.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The controller's own namespace.
+    pub runtime_namespace: Arc<str>,
+    /// Secrets in that namespace that hold the issuer's keys.
+    pub issuer_secrets: Vec<String>,
+    /// `--default-service-account`.
+    pub default_service_account: Option<String>,
+    /// `--min-interval`.
+    pub min_interval: Duration,
+    /// `--max-timeout`.
+    pub max_timeout: Duration,
+    /// `--interval-jitter-percentage`.
+    pub interval_jitter_percent: u8,
+    /// `--artifact-max-size` in bytes; 0 = no limit.
+    pub artifact_max_size: u64,
+    /// What a layer may unpack to.
+    pub extract_limits: Limits,
+}
+
+impl Settings {
+    /// Whether a reference to `name` in `namespace` points at the issuer's keys.
+    pub fn is_issuer_secret(&self, namespace: &str, name: &str) -> bool {
+        namespace == &*self.runtime_namespace && self.issuer_secrets.iter().any(|secret| secret == name)
+    }
+}

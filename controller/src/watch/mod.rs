@@ -1,0 +1,37 @@
+//! From the API server to the work queue: watches on the repository kinds, on their CRDs and on the signing Secret.
+
+mod crd;
+mod objects;
+mod queue;
+mod signing_secret;
+
+use std::fmt::Debug;
+
+use kube::Resource;
+use serde::de::DeserializeOwned;
+
+pub use crd::{CrdGuard, CrdState, CrdWatch, read_schema};
+pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, requested_at};
+pub use queue::{Next, Queue};
+pub use signing_secret::{Reading, SigningSecretWatch};
+
+/// A repository kind that this controller reconciles.
+pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// The kind as it stands in manifests.
+    const KIND: &'static str;
+    /// The plural, which is part of the SPIFFE ID and of the CRD's name.
+    const PLURAL: &'static str;
+
+    /// Without what the controller never reads (`managedFields`), which is most of an object's size.
+    #[must_use]
+    fn pruned(self) -> Self;
+
+    /// Whether both ask for the same.
+    fn same_spec(&self, other: &Self) -> bool;
+
+    /// Whether the spec names a credential.
+    fn has_credential(&self) -> bool;
+
+    /// Whether Ready is True; `None` before the first status.
+    fn is_ready(&self) -> Option<bool>;
+}

@@ -1,0 +1,72 @@
+//! Puts what `config/` installs into a cluster, except for the Deployment: the process runs here.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{
+    cluster::Cluster,
+    manifests::{self, Placement},
+    pki::KeyAndCertificate,
+    workspace,
+};
+
+/// Name of the signing Secret in `config/`.
+pub const SIGNING_SECRET: &str = "mintmark-signing";
+
+/// The parts of `config/` that the controller runs with: never more, so that a missing right is found.
+const PARTS: &[&str] = &["crd", "rbac", "token-creator"];
+
+/// Life of the token in the controller's kubeconfig.
+const TOKEN_TTL: Duration = Duration::from_hours(6);
+
+/// A place in a cluster for one controller.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// The controller's namespace.
+    pub namespace: String,
+    /// A kubeconfig of its ServiceAccount `mintmark`.
+    pub kubeconfig: PathBuf,
+}
+
+/// Applies the CRD, the rights and the opt-in token rights, with `namespace` in the place of `mintmark-system`. Several
+/// installations in one cluster share the CRD only.
+pub async fn install(cluster: &Cluster, namespace: &str) -> Result<Installation> {
+    let mut objects = Vec::new();
+    for part in PARTS {
+        objects.extend(manifests::load(&workspace::root().join("config").join(part))?);
+    }
+    let objects = Placement::new(namespace).place(objects)?;
+    manifests::apply(&cluster.client().await?, objects).await?;
+    let kubeconfig = cluster
+        .service_account_kubeconfig(namespace, "mintmark", TOKEN_TTL)
+        .await?;
+    Ok(Installation {
+        namespace: namespace.to_owned(),
+        kubeconfig,
+    })
+}
+
+/// Creates or replaces the signing Secret of an installation.
+pub async fn signing_secret(cluster: &Cluster, namespace: &str, pair: &KeyAndCertificate) -> Result<()> {
+    let secret = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": { "name": SIGNING_SECRET, "namespace": namespace },
+        "type": "kubernetes.io/tls",
+        "data": { "tls.key": BASE64.encode(&pair.key_pem), "tls.crt": BASE64.encode(&pair.certificate_pem) },
+    });
+    let secrets: Api<Secret> = Api::namespaced(cluster.client().await?, namespace);
+    let parameters = PatchParams::apply("mintmark-hack").force();
+    secrets
+        .patch(SIGNING_SECRET, &parameters, &Patch::Apply(secret))
+        .await?;
+    Ok(())
+}

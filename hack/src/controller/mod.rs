@@ -1,0 +1,232 @@
+//! The controller under test: its binary, its installation in a cluster, and its process.
+//!
+//! [`install`] gives it what `config/` gives it and no more; [`Controller`] runs it as its ServiceAccount, outside the
+//! cluster, with all its listeners on free loopback ports. Its log is kept for the tests that search it.
+
+mod install;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub use install::{Installation, SIGNING_SECRET, install, signing_secret};
+
+use crate::{
+    process::{Guard, Guarded, free_port},
+    workspace,
+};
+
+/// Name of the variable that carries the controller's binary to test processes.
+pub const BINARY_VARIABLE: &str = "MINTMARK_BIN";
+
+/// How long the controller may take to become ready.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Interval of readiness probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time between SIGTERM and SIGKILL: longer than the 15 s for which it serves documents after SIGTERM.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// The controller's binary: `MINTMARK_BIN`, else a debug build of this workspace, made at the first call.
+pub fn binary() -> Result<&'static Path> {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = BINARY.get() {
+        return Ok(path);
+    }
+    let path = match env::var_os(BINARY_VARIABLE).filter(|value| !value.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => build()?,
+    };
+    Ok(BINARY.get_or_init(|| path))
+}
+
+/// Builds the controller and returns its path.
+pub fn build() -> Result<PathBuf> {
+    let mut command = workspace::cargo();
+    command.args(["build", "--package", "mintmark", "--bin", "mintmark"]);
+    workspace::execute(&mut command)?;
+    let target = match env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => workspace::root().join(folder),
+        None => workspace::root().join("target"),
+    };
+    Ok(target.join("debug").join("mintmark"))
+}
+
+/// A process `mintmark run`. It ends when this is dropped or this process ends.
+#[derive(Debug)]
+pub struct Controller {
+    process: Mutex<Option<Guarded>>,
+    namespace: String,
+    flags: Vec<String>,
+    ports: Ports,
+    folder: TempDir,
+}
+
+/// The loopback ports of one controller, the same after a restart.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    storage: u16,
+    issuer: u16,
+    metrics: u16,
+    health: u16,
+}
+
+impl Ports {
+    /// Takes free ports. Made before the controller, since `--spiffe-issuer` and the registry name one of them.
+    pub fn free() -> Result<Self> {
+        Ok(Self {
+            storage: free_port()?,
+            issuer: free_port()?,
+            metrics: free_port()?,
+            health: free_port()?,
+        })
+    }
+
+    /// The address that serves the issuer's documents, as an issuer URL: `http://127.0.0.1:<port>`.
+    pub fn issuer_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.issuer)
+    }
+
+    /// The address of the artifact server: `http://127.0.0.1:<port>`.
+    pub fn storage_url(self) -> String {
+        format!("http://127.0.0.1:{}", self.storage)
+    }
+
+    /// The metrics: `http://127.0.0.1:<port>/metrics`.
+    pub fn metrics_url(self) -> String {
+        format!("http://127.0.0.1:{}/metrics", self.metrics)
+    }
+
+    /// The readiness probe: `http://127.0.0.1:<port>/readyz`.
+    pub fn ready_url(self) -> String {
+        format!("http://127.0.0.1:{}/readyz", self.health)
+    }
+}
+
+impl Controller {
+    /// Starts the controller of an installation. `flags` come after the ones for addresses, storage and loopback
+    /// registries, so that they win. Does not wait: see [`Controller::wait_ready`].
+    pub fn start(installation: &Installation, ports: Ports, flags: &[&str]) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("mintmark-controller-").tempdir()?;
+        let mut all = vec![
+            "run".to_owned(),
+            format!("--kubeconfig={}", installation.kubeconfig.display()),
+            format!("--storage-path={}", folder.path().join("data").display()),
+            format!("--storage-addr=127.0.0.1:{}", ports.storage),
+            format!("--storage-adv-addr=127.0.0.1:{}", ports.storage),
+            format!("--issuer-addr=127.0.0.1:{}", ports.issuer),
+            format!("--metrics-addr=127.0.0.1:{}", ports.metrics),
+            format!("--health-addr=127.0.0.1:{}", ports.health),
+            // Denied by default, and everything here is there.
+            "--registry-allow-cidrs=127.0.0.0/8".to_owned(),
+        ];
+        fs::create_dir(folder.path().join("data"))?;
+        all.extend(flags.iter().map(|&flag| flag.to_owned()));
+        let controller = Self {
+            process: Mutex::new(None),
+            namespace: installation.namespace.clone(),
+            flags: all,
+            ports,
+            folder,
+        };
+        controller.resume()?;
+        Ok(controller)
+    }
+
+    /// Where it listens.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// The folder of the artifacts.
+    pub fn storage(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Starts the stopped controller again: same flags, ports and storage.
+    pub fn resume(&self) -> Result<()> {
+        let log = self.log_file();
+        let guard = Guard {
+            name: "mintmark",
+            log: &log,
+            grace: GRACE,
+            remove: Some(self.folder.path()),
+            capture: false,
+            environment: &[("RUNTIME_NAMESPACE", &self.namespace)],
+        };
+        *self.lock() = Some(guard.start(binary()?, &self.flags)?);
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM and waits until it has ended.
+    pub fn stop(&self) -> Result<ExitStatus> {
+        self.lock().take().context("the controller is not running")?.stop()
+    }
+
+    /// Kills it by SIGKILL.
+    pub fn kill(&self) -> Result<ExitStatus> {
+        self.lock().take().context("the controller is not running")?.kill()
+    }
+
+    /// The exit status, if it has ended by itself.
+    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+        self.lock().as_mut().context("the controller is not running")?.ended()
+    }
+
+    /// Waits until `/readyz` answers 200; fails with the last log lines when the process ends instead.
+    pub async fn wait_ready(&self) -> Result<()> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(5))
+            .build()?;
+        let deadline = Instant::now() + READY_DEADLINE;
+        loop {
+            if let Some(status) = self.ended()? {
+                bail!("the controller ended with {status}:\n{}", self.log()?);
+            }
+            let answer = http.get(self.ports.ready_url()).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!(
+                    "the controller is not ready after {} s:\n{}",
+                    READY_DEADLINE.as_secs(),
+                    self.log()?
+                );
+            }
+            tokio::time::sleep(PROBE_INTERVAL).await;
+        }
+    }
+
+    /// Everything it logged, over all its starts.
+    pub fn log(&self) -> Result<String> {
+        Ok(String::from_utf8_lossy(&fs::read(self.log_file())?).into_owned())
+    }
+
+    /// The log lines that are JSON objects.
+    pub fn log_lines(&self) -> Result<Vec<Value>> {
+        Ok(self
+            .log()?
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("mintmark.log")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Guarded>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
