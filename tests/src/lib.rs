@@ -1,1 +1,3 @@
-//! Placeholder until the first module lands.
+//! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
+
+pub mod fault_registry;

@@ -28,11 +28,23 @@ pub(super) fn of_error(error: &reqwest::Error, host: &str, issuer: Option<&str>)
             return of_tls(tls, issuer);
         }
     }
-    if error.is_connect() {
+    if error.is_connect() && !causes(error).any(is_cut) {
         Failure::Unreachable
     } else {
         Failure::ConnectionLost
     }
+}
+
+/// Whether a connection existed and was cut. A handshake that ends like this may be about one client's certificate and says
+/// nothing about the host.
+fn is_cut(cause: &(dyn Error + 'static)) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    cause.downcast_ref::<io::Error>().is_some_and(|error| {
+        matches!(
+            error.kind(),
+            ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof
+        )
+    })
 }
 
 /// A peer that is not loopback is about the token, not about the address.
@@ -94,6 +106,8 @@ fn certificate_reason(reason: &CertificateError) -> &'static str {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => "not yet valid",
         CertificateError::UnknownIssuer => "unknown issuer",
+        // A CA of the same name, but with another key.
+        CertificateError::BadSignature => "signed with a key that is not trusted",
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "issued for another name"
         }

@@ -17,6 +17,7 @@ use super::{
     address::{AddressPolicy, Reach},
     config::RegistryConfig,
     error::Failure,
+    failure,
     lru::Lru,
     resolver::FilteringResolver,
     tls::{CaBundle, CaId, TlsFactory},
@@ -271,11 +272,9 @@ impl Pools {
     /// The address rule for hosts that are addresses: the resolver never sees those.
     pub(super) fn check_literal(&self, origin: &Origin, reach: Reach) -> Result<(), Failure> {
         let Some(address) = origin.literal() else { return Ok(()) };
-        let denied = |reason| Failure::AddressDenied {
-            host: origin.host_port(),
-            reason,
-        };
-        self.addresses.check(address, reach).map_err(denied)
+        self.addresses
+            .check(address, reach)
+            .map_err(|reason| failure::of_denied(reason, &origin.host_port()))
     }
 
     pub(super) fn addresses(&self) -> &AddressPolicy {

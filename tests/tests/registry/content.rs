@@ -1,0 +1,387 @@
+//! Revisions, manifests and blobs: the right ones, and every way of being wrong.
+
+use std::collections::BTreeMap;
+
+use mintmark::registry::{Descriptor, Failure, InvalidContent, RegistryClient, RegistryConfig};
+use mintmark_tests::fault_registry::{
+    Artifact, FLUX_CONFIG, FLUX_LAYER, Fault, FaultRegistry, INDEX, MANIFEST, Route, sha256,
+};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::support::*;
+
+async fn with_artifact() -> (FaultRegistry, Artifact) {
+    let registry = FaultRegistry::start(None).await;
+    let artifact = Artifact::flux(&[("deploy.yaml", "kind: Namespace\n")]);
+    registry.push(REPOSITORY, "v1", &artifact);
+    (registry, artifact)
+}
+
+/// 40 KiB that do not compress, so that cuts fall into the middle.
+fn big_artifact() -> Artifact {
+    Artifact::with_layer(
+        &(0..40_960_u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect::<Vec<_>>(),
+    )
+}
+
+#[tokio::test]
+async fn a_pull_is_one_head_and_two_gets_on_one_connection() {
+    let (registry, artifact) = with_artifact().await;
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.digest.as_str(), artifact.digest());
+    assert_eq!(pulled.manifest.artifact_type, FLUX_CONFIG);
+    assert_eq!(pulled.manifest.layers[0].media_type, FLUX_LAYER);
+    assert_eq!(pulled.layer, artifact.layer());
+    assert_eq!(
+        registry.log(),
+        [
+            format!("HEAD /v2/{REPOSITORY}/manifests/v1"),
+            format!("GET /v2/{REPOSITORY}/manifests/{}", artifact.digest()),
+            format!("GET /v2/{REPOSITORY}/blobs/{}", sha256(&artifact.layer())),
+        ]
+    );
+    assert_eq!(registry.connections().len(), 1);
+    let request = &registry.requests()[0];
+    assert!(request.header("user-agent").unwrap().starts_with("mintmark/"));
+    assert!(request.header("accept").unwrap().contains(INDEX));
+    for absent in ["authorization", "cookie", "referer", "accept-encoding"] {
+        assert_eq!(request.header(absent), None, "{absent}");
+    }
+}
+
+#[tokio::test]
+async fn a_quiet_pass_is_one_head_on_the_kept_connection() {
+    let (registry, artifact) = with_artifact().await;
+    let client = client();
+    for _ in 0..3 {
+        let mut session = client.session(spec(&registry.host(), None), anonymous());
+        assert_eq!(session.resolve("v1").await.unwrap().as_str(), artifact.digest());
+    }
+    assert_eq!(registry.log().len(), 3);
+    assert_eq!(registry.connections().len(), 1);
+}
+
+#[tokio::test]
+async fn tags_are_hashed_when_the_registry_names_no_digest() {
+    let (registry, artifact) = with_artifact().await;
+    registry.always(Route::ManifestHead, Fault::NoDigest);
+    let digest = client()
+        .session(spec(&registry.host(), None), anonymous())
+        .resolve("v1")
+        .await
+        .unwrap();
+    assert_eq!(digest.as_str(), artifact.digest());
+    registry.heal();
+    registry.always(Route::ManifestHead, Fault::status(405));
+    let digest = client()
+        .session(spec(&registry.host(), None), anonymous())
+        .resolve("v1")
+        .await
+        .unwrap();
+    assert_eq!(digest.as_str(), artifact.digest());
+}
+
+#[tokio::test]
+async fn a_digest_can_be_authorised_without_being_fetched() {
+    let (registry, artifact) = with_artifact().await;
+    let digest = artifact.digest().parse().unwrap();
+    let client = client();
+    client
+        .session(spec(&registry.host(), None), anonymous())
+        .authorise(&digest)
+        .await
+        .unwrap();
+    assert_eq!(registry.log(), [format!("HEAD /v2/{REPOSITORY}/manifests/{digest}")]);
+    registry.set_gate(|_| mintmark_tests::fault_registry::Verdict::Deny);
+    let error = client
+        .session(spec(&registry.host(), None), anonymous())
+        .authorise(&digest)
+        .await
+        .unwrap_err();
+    assert!(matches!(error.failure(), Failure::DeniedAnonymous));
+}
+
+#[tokio::test]
+async fn an_unknown_tag_is_not_found() {
+    let registry = FaultRegistry::start(None).await;
+    registry.always(Route::ManifestHead, Fault::status(405));
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert_eq!(error.message(), "not found (404: MANIFEST_UNKNOWN)");
+    assert!(error.to_string().starts_with(&format!(
+        "GET http://{}/v2/{REPOSITORY}/manifests/v1: ",
+        registry.host()
+    )));
+}
+
+#[tokio::test]
+async fn annotations_are_those_of_the_manifest() {
+    let registry = FaultRegistry::start(None).await;
+    let annotations = BTreeMap::from([("org.opencontainers.image.revision".to_owned(), "main@sha1:0".to_owned())]);
+    registry.push(
+        REPOSITORY,
+        "v1",
+        &Artifact::with_layer_and_annotations(b"layer", &annotations),
+    );
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.manifest.annotations, annotations);
+}
+
+#[rstest]
+#[case::ours_by_platform(&[Some(("linux", "arm64")), Some(("linux", "amd64"))], Ok(1))]
+#[case::the_only_one(&[Some(("linux", "arm64"))], Ok(0))]
+#[case::the_only_one_without_platform(&[None], Ok(0))]
+#[case::none_of_two(&[Some(("linux", "arm64")), None], Err(InvalidContent::NoChild))]
+#[case::none_at_all(&[], Err(InvalidContent::NoChild))]
+#[tokio::test]
+async fn an_index_leads_to_its_child(
+    #[case] platforms: &[Option<(&str, &str)>],
+    #[case] expected: Result<usize, InvalidContent>,
+) {
+    let registry = FaultRegistry::start(None).await;
+    let children: Vec<_> = (0..platforms.len())
+        .map(|i| (Artifact::with_layer(format!("layer {i}").as_bytes()), platforms[i]))
+        .collect();
+    let index = Artifact::index(&children);
+    registry.push(REPOSITORY, "v1", &index);
+    let result = pull_with(&client(), spec(&registry.host(), None), &anonymous()).await;
+    match expected {
+        Ok(child) => {
+            let pulled = result.unwrap();
+            assert_eq!(pulled.layer, format!("layer {child}").as_bytes());
+            assert_eq!(pulled.manifest.revision.as_str(), index.digest());
+            assert_eq!(pulled.manifest.digest.as_str(), children[child].0.digest());
+        }
+        Err(expected) => {
+            let error = refused(result);
+            assert!(
+                matches!(error.failure(), Failure::Invalid(found) if *found == expected),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_index_in_an_index_is_refused() {
+    let registry = FaultRegistry::start(None).await;
+    let inner = Artifact::index(&[(Artifact::with_layer(b"x"), None)]);
+    registry.push(REPOSITORY, "v1", &Artifact::index(&[(inner, Some(("linux", "amd64")))]));
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(matches!(error.failure(), Failure::Invalid(InvalidContent::NestedIndex)));
+}
+
+fn document(media_type: &str, change: impl FnOnce(&mut serde_json::Value)) -> Artifact {
+    let descriptor = json!({"mediaType": FLUX_LAYER, "digest": sha256(b"x"), "size": 1});
+    let mut document = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor, "layers": [descriptor]});
+    change(&mut document);
+    Artifact::document(media_type, &document)
+}
+
+#[rstest]
+#[case::two_kinds_of_fields(document(MANIFEST, |d| d["manifests"] = json!([])), "fields of an image and of an index")]
+#[case::media_type_against_header(document(INDEX, |_| ()), "mediaType is")]
+#[case::fields_against_type(document(INDEX, |d| d["mediaType"] = json!(INDEX)), "are not those of")]
+#[case::old_schema(document(MANIFEST, |d| d["schemaVersion"] = json!(1)), "schemaVersion")]
+#[case::signed_schema_1(document("application/vnd.docker.distribution.manifest.v1+prettyjws", |_| ()), "not a manifest")]
+#[case::bad_layer_digest(document(MANIFEST, |d| d["layers"][0]["digest"] = json!("md5:0")), "unusable digest")]
+#[case::negative_size(document(MANIFEST, |d| d["layers"][0]["size"] = json!(-1)), "unusable size")]
+#[case::not_an_object(Artifact::document(MANIFEST, &json!("secret text")), "not valid JSON")]
+#[tokio::test]
+async fn contradictory_manifests_are_refused(#[case] artifact: Artifact, #[case] text: &str) {
+    let registry = FaultRegistry::start(None).await;
+    registry.push(REPOSITORY, "v1", &artifact);
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(matches!(error.failure(), Failure::Invalid(_)), "{error}");
+    assert!(error.to_string().contains(text), "{error}");
+    assert!(!error.to_string().contains("secret text"));
+}
+
+#[rstest]
+#[case::no_content_type(Fault::ContentType(None))]
+#[case::plain_json(Fault::ContentType(Some("application/json")))]
+#[tokio::test]
+async fn an_unspecific_content_type_leaves_it_to_the_document(#[case] fault: Fault) {
+    let (registry, _) = with_artifact().await;
+    registry.always(Route::ManifestGet, fault);
+    pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_web_page_is_named_as_such() {
+    let (registry, _) = with_artifact().await;
+    registry.always(Route::Any, Fault::html());
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert_eq!(
+        error.message(),
+        "invalid content: answer is not a manifest but 'text/html'"
+    );
+    registry.heal();
+    registry.always(Route::ManifestGet, Fault::html());
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert_eq!(
+        error.message(),
+        "invalid content: answer is not a manifest but 'text/html'"
+    );
+}
+
+#[tokio::test]
+async fn a_manifest_with_another_hash_is_refused() {
+    let (registry, _) = with_artifact().await;
+    let other = Artifact::with_layer(b"another");
+    let fault = Fault::Answer {
+        status: 200,
+        headers: vec![("content-type", MANIFEST.to_owned())],
+        body: String::from_utf8(other.manifest.to_vec()).unwrap(),
+    };
+    registry.always(Route::ManifestGet, fault);
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(
+        matches!(
+            error.failure(),
+            Failure::Invalid(InvalidContent::Digest { what: "manifest" })
+        ),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case::declared(None)]
+#[case::undeclared(Some(Fault::Chunked))]
+#[tokio::test]
+async fn a_giant_manifest_is_refused(#[case] fault: Option<Fault>) {
+    let (registry, artifact) = with_artifact().await;
+    if let Some(fault) = fault {
+        registry.always(Route::ManifestGet, fault);
+    }
+    let limit = artifact.manifest.len() as u64 - 1;
+    let client = RegistryClient::new(RegistryConfig {
+        manifest_max_size: limit,
+        ..config()
+    });
+    let error = refused(pull_with(&client, spec(&registry.host(), None), &anonymous()).await);
+    assert!(
+        matches!(error.failure(), Failure::TooLarge { what: "manifest", .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_blob_over_the_limit_is_not_asked_for() {
+    let (registry, artifact) = with_artifact().await;
+    let client = client();
+    let mut session = client.session(spec(&registry.host(), None), anonymous());
+    let layer = session
+        .manifest(&artifact.digest().parse().unwrap())
+        .await
+        .unwrap()
+        .layers[0]
+        .clone();
+    let error = session.blob(&layer, layer.size - 1, &mut Vec::new()).await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::TooLarge { what: "blob", .. }));
+    assert_eq!(registry.log().len(), 1);
+    session.blob(&layer, 0, &mut Vec::new()).await.unwrap();
+}
+
+#[rstest]
+#[case::corrupt(Fault::Corrupt, |e: &InvalidContent| matches!(e, InvalidContent::Digest { what: "blob" }))]
+#[case::longer(Fault::Lengthen(3), |e: &InvalidContent| matches!(e, InvalidContent::Length { what: "blob", .. }))]
+#[case::shorter(Fault::Shorten(3), |e: &InvalidContent| matches!(e, InvalidContent::Length { what: "blob", .. }))]
+#[tokio::test]
+async fn a_wrong_blob_is_refused_at_once(#[case] fault: Fault, #[case] expected: fn(&InvalidContent) -> bool) {
+    let (registry, _) = with_artifact().await;
+    registry.always(Route::Blob, fault);
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(
+        matches!(error.failure(), Failure::Invalid(found) if expected(found)),
+        "{error}"
+    );
+    assert_eq!(registry.log().len(), 3);
+}
+
+#[tokio::test]
+async fn a_blob_without_declared_length_is_checked_as_it_comes() {
+    let (registry, artifact) = with_artifact().await;
+    registry.always(Route::Blob, Fault::Chunked);
+    let client = client();
+    let pulled = pull_with(&client, spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.layer, artifact.layer());
+    let layer = &pulled.manifest.layers[0];
+    for size in [layer.size - 1, layer.size + 1] {
+        let wrong = Descriptor { size, ..layer.clone() };
+        let mut session = client.session(spec(&registry.host(), None), anonymous());
+        let error = session.blob(&wrong, 0, &mut Vec::new()).await.unwrap_err();
+        assert!(
+            matches!(error.failure(), Failure::Invalid(InvalidContent::Length { .. })),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cut_blob_goes_on_where_it_was_cut() {
+    let registry = FaultRegistry::start(None).await;
+    let artifact = big_artifact();
+    registry.push(REPOSITORY, "v1", &artifact);
+    registry.once(Route::Blob, Fault::Truncate(10_000));
+    registry.once(Route::Blob, Fault::Truncate(8_000));
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.layer, artifact.layer());
+    let ranges: Vec<_> = registry.requests()[2..]
+        .iter()
+        .map(|request| request.header("range").map(str::to_owned))
+        .collect();
+    assert_eq!(ranges, [None, Some("bytes=10000-".into()), Some("bytes=18000-".into())]);
+}
+
+#[tokio::test]
+async fn a_registry_that_ignores_ranges_starts_over() {
+    let registry = FaultRegistry::start(None).await;
+    let artifact = big_artifact();
+    registry.push(REPOSITORY, "v1", &artifact);
+    registry.once(Route::Blob, Fault::Truncate(10_000));
+    registry.once(Route::Blob, Fault::IgnoreRange);
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.layer, artifact.layer());
+    assert_eq!(registry.log().len(), 4);
+}
+
+#[rstest]
+#[case::another_range(Fault::WrongRange)]
+#[case::not_satisfiable(Fault::status(416))]
+#[tokio::test]
+async fn a_bad_continuation_is_refused(#[case] fault: Fault) {
+    let registry = FaultRegistry::start(None).await;
+    registry.push(REPOSITORY, "v1", &big_artifact());
+    registry.once(Route::Blob, Fault::Truncate(10_000));
+    registry.once(Route::Blob, fault);
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(
+        matches!(error.failure(), Failure::Invalid(InvalidContent::Range)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn cuts_without_progress_end_after_three_resumptions() {
+    let registry = FaultRegistry::start(None).await;
+    registry.push(REPOSITORY, "v1", &big_artifact());
+    registry.always(Route::Blob, Fault::Truncate(1));
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    assert!(matches!(error.failure(), Failure::ConnectionLost), "{error}");
+    assert_eq!(registry.log().len(), 2 + 1 + 3);
+}
