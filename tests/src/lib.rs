@@ -1,3 +1,4 @@
 //! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
 
+pub mod env;
 pub mod fault_registry;

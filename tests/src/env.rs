@@ -1,0 +1,316 @@
+//! One controller in the cluster of this test process: its own namespace and rights, its own signing CA, its own tenants. It
+//! watches only objects with its own label, so that suites run side by side in one cluster.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Event, Namespace, Secret, ServiceAccount};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    runtime::watcher,
+};
+use mintmark_api::oci_repository::{OciRepository, OciRepositorySpec};
+use mintmark_hack::{
+    cluster::Cluster,
+    controller::{Controller, Installation, Ports, SIGNING_SECRET, install, signing_secret},
+    pki::TestCa,
+    registry::{ClientAuth, ClientCa, Issuer, RegistryOptions, RegistryServer},
+};
+use serde_json::{Value, json};
+
+/// The trust domain of all tests.
+pub const TRUST_DOMAIN: &str = "cluster.example";
+/// The audience of the registry.
+pub const AUDIENCE: &str = "registry.example";
+/// How long an expected state may take on a busy machine.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+const LABEL: &str = "mintmark.dev/test";
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// A place for one controller and its tenants.
+pub struct Env {
+    /// The API server of this process.
+    pub cluster: &'static Cluster,
+    /// The administrator.
+    pub client: Client,
+    /// The controller's namespace and kubeconfig.
+    pub installation: Installation,
+    /// The controller's ports, known before it runs.
+    pub ports: Ports,
+    /// The CA in the signing Secret.
+    pub ca: TestCa,
+    id: String,
+}
+
+impl Env {
+    /// Installs the CRD, the rights and a signing Secret (EC P-256 CA) for one more controller.
+    pub async fn new() -> Result<Self> {
+        let cluster = Cluster::shared().await?;
+        Self::in_cluster(cluster).await
+    }
+
+    /// The same in a cluster of its own, for suites that change what all share.
+    pub async fn in_cluster(cluster: &'static Cluster) -> Result<Self> {
+        let id = format!("t{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let installation = install(cluster, &format!("mm-{id}")).await?;
+        let env = Self {
+            cluster,
+            client: cluster.client().await?,
+            installation,
+            ports: Ports::free()?,
+            ca: TestCa::new("mintmark test CA")?,
+            id,
+        };
+        signing_secret(cluster, &env.installation.namespace, env.ca.key_and_certificate()).await?;
+        Ok(env)
+    }
+
+    /// Starts the controller with the flags of the samples and `more`, and waits until it is ready.
+    pub async fn controller(&self, more: &[&str]) -> Result<Controller> {
+        let controller = self.start(more)?;
+        controller.wait_ready().await?;
+        Ok(controller)
+    }
+
+    /// Starts the controller without waiting.
+    pub fn start(&self, more: &[&str]) -> Result<Controller> {
+        let fixed = [
+            format!("--watch-label-selector={LABEL}={}", self.id),
+            format!("--spiffe-trust-domain={TRUST_DOMAIN}"),
+            format!("--spiffe-issuer={}", self.ports.issuer_url()),
+            format!("--spiffe-secret-name={SIGNING_SECRET}"),
+        ];
+        let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Controller::start(&self.installation, self.ports, &flags)
+    }
+
+    /// Creates a tenant's namespace.
+    pub async fn tenant(&self, name: &str) -> Result<String> {
+        let name = format!("{name}-{}", self.id);
+        let namespace = Namespace {
+            metadata: meta(None, &name),
+            ..Namespace::default()
+        };
+        Api::<Namespace>::all(self.client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
+        Ok(name)
+    }
+
+    /// Creates a ServiceAccount.
+    pub async fn service_account(&self, namespace: &str, name: &str) -> Result<()> {
+        let account = ServiceAccount {
+            metadata: meta(Some(namespace), name),
+            ..ServiceAccount::default()
+        };
+        Api::<ServiceAccount>::namespaced(self.client.clone(), namespace)
+            .create(&PostParams::default(), &account)
+            .await?;
+        Ok(())
+    }
+
+    /// Creates or replaces a Secret.
+    pub async fn secret(&self, namespace: &str, name: &str, data: &[(&str, &str)]) -> Result<()> {
+        let data: BTreeMap<_, _> = data
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+        self.secrets(namespace)
+            .patch(name, &PatchParams::apply("test").force(), &Patch::Apply(secret))
+            .await?;
+        Ok(())
+    }
+
+    /// The Secrets of a namespace.
+    pub fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// A registry over plain HTTP that takes JWTs of this controller and of the cluster's ServiceAccounts.
+    pub fn jwt_registry(&self) -> Result<RegistryServer> {
+        RegistryServer::start(RegistryOptions {
+            issuers: self.issuers(),
+            ..RegistryOptions::default()
+        })
+    }
+
+    /// The issuers that registries here trust: ours, and the API server.
+    pub fn issuers(&self) -> Vec<Issuer> {
+        vec![
+            Issuer::new(self.ports.issuer_url(), &[AUDIENCE]),
+            Issuer::new(self.cluster.url(), &[AUDIENCE]).with_ca(self.cluster.ca_pem()),
+        ]
+    }
+
+    /// A registry over TLS that takes certificates of `ca`.
+    pub fn mtls_registry(&self, ca: &str) -> Result<RegistryServer> {
+        RegistryServer::start(RegistryOptions {
+            tls: true,
+            client_ca: Some(ClientCa {
+                pem: ca.to_owned(),
+                auth: ClientAuth::Optional,
+                reload: false,
+            }),
+            ..RegistryOptions::default()
+        })
+    }
+
+    /// The SPIFFE ID of an OCIRepository.
+    pub fn spiffe_id(namespace: &str, name: &str) -> String {
+        format!("spiffe://{TRUST_DOMAIN}/ocirepositories/{namespace}/{name}")
+    }
+
+    /// The OCIRepositories of a namespace.
+    pub fn repositories(&self, namespace: &str) -> Api<OciRepository> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// Creates an OCIRepository from its spec as JSON; `interval` is an hour unless given.
+    pub async fn create(&self, namespace: &str, name: &str, mut spec: Value) -> Result<OciRepository> {
+        if let Some(fields) = spec.as_object_mut() {
+            fields.entry("interval").or_insert_with(|| "1h".into());
+        }
+        let spec: OciRepositorySpec = serde_json::from_value(spec)?;
+        let mut object = OciRepository::new(name, spec);
+        object.labels_mut().insert(LABEL.to_owned(), self.id.clone());
+        Ok(self
+            .repositories(namespace)
+            .create(&PostParams::default(), &object)
+            .await?)
+    }
+
+    /// Merges into an OCIRepository.
+    pub async fn patch(&self, namespace: &str, name: &str, patch: Value) -> Result<OciRepository> {
+        let params = PatchParams::default();
+        Ok(self
+            .repositories(namespace)
+            .patch(name, &params, &Patch::Merge(patch))
+            .await?)
+    }
+
+    /// Asks for a pass and waits until it was made.
+    pub async fn reconcile(&self, namespace: &str, name: &str) -> Result<OciRepository> {
+        let token = format!("{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+        let patch = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": token}}});
+        self.patch(namespace, name, patch).await?;
+        self.wait(namespace, name, "the pass that was asked for", |object| {
+            object
+                .status
+                .as_ref()
+                .is_some_and(|status| status.last_handled_reconcile_at.as_ref() == Some(&token))
+        })
+        .await
+    }
+
+    /// Waits on a watch until the object is as wanted; fails with the object as it was last seen.
+    pub async fn wait(
+        &self,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&OciRepository) -> bool,
+    ) -> Result<OciRepository> {
+        let api = self.repositories(namespace);
+        let mut last = None;
+        let watched = async {
+            let mut objects = std::pin::pin!(watcher::watch_object(api, name));
+            while let Some(object) = objects.next().await {
+                let Ok(Some(object)) = object else { continue };
+                if wanted(&object) {
+                    return Ok(object);
+                }
+                last = Some(object);
+            }
+            bail!("the watch ended")
+        };
+        match tokio::time::timeout(DEADLINE, watched).await {
+            Ok(result) => result,
+            Err(_) => bail!(
+                "{namespace}/{name} did not reach: {what}; last seen: {}",
+                serde_json::to_string_pretty(&last.and_then(|object| object.status)).unwrap_or_default()
+            ),
+        }
+    }
+
+    /// Waits until Ready is True for the current generation.
+    pub async fn ready(&self, namespace: &str, name: &str) -> Result<OciRepository> {
+        self.wait(namespace, name, "Ready=True", |object| {
+            let condition = condition(object, "Ready");
+            condition
+                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == object.metadata.generation)
+        })
+        .await
+    }
+
+    /// Waits until Ready is False with this reason and a message that contains `text`.
+    pub async fn failed(&self, namespace: &str, name: &str, reason: &str, text: &str) -> Result<OciRepository> {
+        self.wait(
+            namespace,
+            name,
+            &format!("Ready=False {reason} …{text}…"),
+            |object| {
+                condition(object, "Ready").is_some_and(|ready| {
+                    ready.status == "False" && ready.reason == reason && ready.message.contains(text)
+                })
+            },
+        )
+        .await
+    }
+
+    /// All Events of a namespace.
+    pub async fn events(&self, namespace: &str) -> Result<Vec<Event>> {
+        Ok(Api::<Event>::namespaced(self.client.clone(), namespace)
+            .list(&Default::default())
+            .await?
+            .items)
+    }
+
+    /// Waits until there is an Event with this reason about `name`.
+    pub async fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<Event> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let found = async {
+            let config = watcher::Config::default().fields(&format!("involvedObject.name={name},reason={reason}"));
+            let mut events = std::pin::pin!(watcher(api, config));
+            while let Some(event) = events.next().await {
+                if let Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) = event {
+                    return Some(event);
+                }
+            }
+            None
+        };
+        tokio::time::timeout(DEADLINE, found)
+            .await
+            .ok()
+            .flatten()
+            .with_context(|| format!("no Event {reason} for {name}"))
+    }
+}
+
+/// The condition of this type.
+pub fn condition<'a>(
+    object: &'a OciRepository,
+    kind: &str,
+) -> Option<&'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
+    object
+        .status
+        .as_ref()?
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)
+}
+
+fn meta(namespace: Option<&str>, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        namespace: namespace.map(str::to_owned),
+        name: Some(name.to_owned()),
+        ..ObjectMeta::default()
+    }
+}
