@@ -1,11 +1,11 @@
 //! Listen addresses as Flux's flags write them, and the TCP port behind one.
 //!
-//! A port has two states: reserved (bound, not listening: the kernel refuses connections) and listening. Binding may fail
-//! at start only; reopening later is retried by the accept loop.
+//! A port is reserved (bound, not listening: the kernel refuses connections) or listening. Binding may fail at start
+//! only; reopening later is retried by the accept loop.
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener, ToSocketAddrs},
     str::FromStr,
 };
 
@@ -103,22 +103,39 @@ pub(super) struct TcpPort {
 #[derive(Debug)]
 enum State {
     Reserved(TcpSocket),
+    /// Listening, not yet known to a runtime: connections wait in the kernel.
+    Waiting(StdListener),
     Listening(TcpListener),
     /// Neither: reserving it again failed.
     Lost,
 }
 
 impl TcpPort {
+    /// Listens at once: connections wait until they are accepted.
+    pub(super) fn listen(address: &ListenAddress) -> io::Result<Self> {
+        Self::first(address, |candidate| {
+            let listener = StdListener::bind(candidate)?;
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, State::Waiting(listener)))
+        })
+    }
+
+    /// Refuses connections until it is opened.
     pub(super) fn reserve(address: &ListenAddress) -> io::Result<Self> {
+        Self::first(address, |candidate| {
+            let socket = bind(candidate)?;
+            Ok((socket.local_addr()?, State::Reserved(socket)))
+        })
+    }
+
+    fn first(
+        address: &ListenAddress,
+        take: impl Fn(SocketAddr) -> io::Result<(SocketAddr, State)>,
+    ) -> io::Result<Self> {
         let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host has no address");
         for candidate in address.candidates()? {
-            match bind(candidate).and_then(|socket| Ok((socket.local_addr()?, socket))) {
-                Ok((address, socket)) => {
-                    return Ok(Self {
-                        address,
-                        state: State::Reserved(socket),
-                    });
-                }
+            match take(candidate) {
+                Ok((address, state)) => return Ok(Self { address, state }),
                 Err(error) => failure = error,
             }
         }
@@ -145,15 +162,12 @@ impl Port for TcpPort {
     type Io = TcpStream;
 
     fn open(&mut self) -> io::Result<()> {
-        let socket = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Listening(listener) => {
-                self.state = State::Listening(listener);
-                return Ok(());
-            }
-            State::Reserved(socket) => socket,
-            State::Lost => bind(self.address)?,
+        self.state = match std::mem::replace(&mut self.state, State::Lost) {
+            listening @ State::Listening(_) => listening,
+            State::Waiting(listener) => State::Listening(TcpListener::from_std(listener)?),
+            State::Reserved(socket) => State::Listening(socket.listen(BACKLOG)?),
+            State::Lost => State::Listening(bind(self.address)?.listen(BACKLOG)?),
         };
-        self.state = State::Listening(socket.listen(BACKLOG)?);
         Ok(())
     }
 
@@ -221,5 +235,14 @@ mod tests {
         refused(TcpStream::connect(address).await.unwrap_err());
         port.open().unwrap();
         TcpStream::connect(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn connections_to_a_listening_port_wait_until_they_are_accepted() {
+        let mut port = TcpPort::listen(&ListenAddress::loopback()).unwrap();
+        let client = TcpStream::connect(port.address()).await.unwrap();
+        port.open().unwrap();
+        let accepted = port.accept().await.unwrap();
+        assert_eq!(accepted.peer_addr().unwrap(), client.local_addr().unwrap());
     }
 }

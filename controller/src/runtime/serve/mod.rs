@@ -157,7 +157,7 @@ pub enum ServeError {
     },
 }
 
-/// A reserved port that is not served yet.
+/// A port that is not served yet.
 #[derive(Debug)]
 pub struct Server {
     port: TcpPort,
@@ -165,9 +165,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Reserves `address`; connections are refused until [`Server::run`]. Needs no runtime.
+    /// Binds `address`. Connections wait until [`Server::run`]; with TLS they are refused until there is a configuration.
+    /// Needs no runtime.
     pub fn bind(address: &ListenAddress, options: ServeOptions) -> Result<Self, ServeError> {
-        match TcpPort::reserve(address) {
+        let bound = if options.tls.is_some() {
+            TcpPort::reserve(address)
+        } else {
+            TcpPort::listen(address)
+        };
+        match bound {
             Ok(port) => Ok(Self { port, options }),
             Err(source) => Err(ServeError::Bind {
                 name: options.name,
