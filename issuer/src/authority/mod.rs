@@ -5,6 +5,9 @@
 mod certificate;
 mod load;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use load::authority_id;
 
 use std::fmt;

@@ -1,0 +1,92 @@
+//! Mint rates on one core: `cargo bench -p mintmark-issuer`. Prints, per kind of key, tokens and certificates per second,
+//! the certificates with their fresh P-256 key and their self-check. Numbers are compared, not asserted.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and ends when something is wrong"
+)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use mintmark_issuer::{
+    Authority, IssuerUrl, JwtRequest, LoadOptions, ObjectRef, SigningSecret, SpiffeId, SystemRandom, TrustDomain,
+};
+
+/// Each rate is the best of this many rounds: the machine has other work.
+const ROUNDS: u32 = 5;
+const ROUND: Duration = Duration::from_millis(500);
+
+fn main() {
+    let domain = TrustDomain::parse("example.org").unwrap();
+    let issuer = IssuerUrl::parse("https://issuer.example", false).unwrap();
+    let subject = SpiffeId::for_object(&domain, "ocirepositories", "tenant-a", "app").unwrap();
+    let object = ObjectRef {
+        kind: "OCIRepository",
+        namespace: "tenant-a",
+        name: "app",
+        uid: "9d7c2a4e-5b1f-4c7e-8f57-0d6c6f2b9a10",
+    };
+    let now: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+    let random = SystemRandom::new();
+    for (key, certificate) in [
+        ("ec-p256.sec1.key", "two-ou.crt"),
+        ("ec-p384.sec1.key", "domain-components.crt"),
+        ("rsa-2048.pkcs1.key", "multi-valued-rdn.crt"),
+        ("ed25519.pkcs8.key", "ed25519.crt"),
+    ] {
+        let secret = SigningSecret::from_data([
+            ("tls.key", fixture(key).as_slice()),
+            ("tls.crt", fixture(certificate).as_slice()),
+        ]);
+        let options = LoadOptions {
+            trust_domain: &domain,
+            cluster_cas: &[],
+        };
+        let authority = Authority::load(&secret, &options, now).unwrap();
+        if let Ok(jwt) = authority.jwt() {
+            let ttl = SignedDuration::from_mins(5);
+            let request = JwtRequest {
+                subject: &subject,
+                audiences: &["registry.example"],
+                issuer: &issuer,
+                object,
+                ttl,
+            };
+            report(key, "JWT-SVID", || {
+                drop(black_box(jwt.mint(&request, now, &random).unwrap()))
+            });
+        }
+        let x509 = authority.x509().unwrap();
+        let ttl = SignedDuration::from_hours(1);
+        report(key, "X.509-SVID", || {
+            drop(black_box(x509.mint(&subject, ttl, now, &random).unwrap()))
+        });
+    }
+}
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("testdata")
+            .join(name),
+    )
+    .unwrap()
+}
+
+fn report(key: &str, what: &str, mint: impl Fn()) {
+    let rate = (0..ROUNDS).map(|_| round(&mint)).fold(0.0, f64::max);
+    println!("{key:<20} {what:<10} {rate:>8.0}/s");
+}
+
+fn round(mint: impl Fn()) -> f64 {
+    let start = Instant::now();
+    let mut minted = 0u32;
+    while start.elapsed() < ROUND {
+        mint();
+        minted += 1;
+    }
+    f64::from(minted) / start.elapsed().as_secs_f64()
+}
