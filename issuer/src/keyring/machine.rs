@@ -102,6 +102,7 @@ impl KeyRing {
             Event::Stored { write } => self.acknowledge(write, clocks, &mut actions),
             Event::StoreFailed { write } => {
                 self.pending.take_if(|pending| pending.write == write);
+                self.sign(&mut actions);
                 return actions;
             }
             Event::Tick => {}
@@ -109,13 +110,20 @@ impl KeyRing {
         if self.pending.is_none() {
             self.plan(clocks, &mut actions);
         }
+        if self.pending.is_none() {
+            self.sign(&mut actions);
+        }
+        actions
+    }
+
+    /// Tells who signs, if that has changed. While a write is under way nothing does.
+    fn sign(&mut self, actions: &mut Vec<Action>) {
         let set = self.held.signing_set(&self.stored, &self.candidates);
         if self.signing.as_ref().is_none_or(|before| !before.is_same(&set)) {
             let set = Arc::new(set);
             self.signing = Some(Arc::clone(&set));
             actions.push(Action::Sign(set));
         }
-        actions
     }
 
     /// How long until an [`Event::Tick`] can change anything; `None` when only other events can.

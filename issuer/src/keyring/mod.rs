@@ -11,6 +11,8 @@ mod machine;
 mod plan;
 mod state;
 mod stored;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Action, Clocks, Event, KeyUses, NoSigner, Notice, SigningSet, StoreWrite};
 pub use machine::KeyRing;

@@ -4,6 +4,7 @@
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::X509Authority;
 use super::mint::Leaf;
@@ -49,13 +50,10 @@ pub enum SelfCheckError {
 
 pub(super) fn check(authority: &X509Authority, leaf: &Leaf<'_>, der: &[u8]) -> Result<(), SelfCheckError> {
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| SelfCheckError::Parse)?;
-    let (_, ca) = X509Certificate::from_der(&authority.certificate).map_err(|_| SelfCheckError::Parse)?;
+    let (ca_subject, ca_key) = subject_and_key(&authority.certificate).ok_or(SelfCheckError::Parse)?;
     let ensure = |holds: bool, error: SelfCheckError| if holds { Ok(()) } else { Err(error) };
     ensure(rest.is_empty(), SelfCheckError::Parse)?;
-    ensure(
-        certificate.issuer().as_raw() == ca.subject().as_raw(),
-        SelfCheckError::Issuer,
-    )?;
+    ensure(certificate.issuer().as_raw() == ca_subject, SelfCheckError::Issuer)?;
     ensure(certificate.subject().iter().next().is_none(), SelfCheckError::Subject)?;
     let dates = (
         certificate.validity().not_before.timestamp(),
@@ -70,9 +68,27 @@ pub(super) fn check(authority: &X509Authority, leaf: &Leaf<'_>, der: &[u8]) -> R
     ensure(key.as_ref() == leaf.public_key, SelfCheckError::PublicKey)?;
     check_extensions(authority, leaf, &certificate)?;
     ensure(is_framed(der), SelfCheckError::Parse)?;
+    let (_, ca_key) = SubjectPublicKeyInfo::from_der(ca_key).map_err(|_| SelfCheckError::Parse)?;
     certificate
-        .verify_signature(Some(ca.public_key()))
+        .verify_signature(Some(&ca_key))
         .map_err(|_| SelfCheckError::Signature)
+}
+
+/// Subject and `SubjectPublicKeyInfo` of the CA's own certificate, raw (RFC 5280 §4.1). Parsing all of it for every leaf
+/// would cost more than reading the leaf.
+fn subject_and_key(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut outer = Reader::new(der::single(certificate, der::SEQUENCE)?);
+    let mut fields = Reader::new(outer.expect(der::SEQUENCE)?);
+    // Version, serial number, algorithm, issuer, validity.
+    let before_subject = (
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+        fields.next()?,
+    );
+    (before_subject.0.tag == der::CONTEXT_0).then_some(())?;
+    Some((fields.next()?.raw, fields.next()?.raw))
 }
 
 /// What the signature does not cover and the parser takes lightly: the outer frame, which is written in one way only, and

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use ::ring::rand::SystemRandom;
-use ::ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use ::ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyUsagePurpose,
@@ -95,8 +95,8 @@ impl X509Authority {
         let document =
             EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &system).map_err(|_| RandomError)?;
         let key = Zeroizing::new(document.as_ref().to_vec());
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key, &system)
-            .map_err(|error| X509MintError::Encode(error.to_string()))?;
+        let public_key =
+            public_half(&key).ok_or_else(|| X509MintError::Encode("unexpected shape of the key".into()))?;
         let mut serial = [0; SERIAL_BYTES];
         random.fill(&mut serial)?;
         // A zero in front would shorten the number; the top bit stays free so that it is positive in 16 bytes.
@@ -105,7 +105,7 @@ impl X509Authority {
         }
         let leaf = Leaf {
             subject,
-            public_key: pair.public_key().as_ref(),
+            public_key,
             serial,
             not_before,
             not_after,
@@ -198,6 +198,21 @@ fn profile(leaf: &Leaf<'_>) -> Result<CertificateParams, X509MintError> {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
+}
+
+/// The public point inside a PKCS#8 EC key (RFC 5915 §3). `ring` has just computed it; having the key parsed would compute
+/// it once more, which costs as much as signing.
+fn public_half(pkcs8: &[u8]) -> Option<&[u8]> {
+    let mut info = Reader::new(der::single(pkcs8, der::SEQUENCE)?);
+    info.expect(der::INTEGER)?;
+    info.expect(der::SEQUENCE)?;
+    let mut key = Reader::new(der::single(info.expect(der::OCTET_STRING)?, der::SEQUENCE)?);
+    key.expect(der::INTEGER)?;
+    key.expect(der::OCTET_STRING)?;
+    match der::single(key.expect(der::CONTEXT_1)?, der::BIT_STRING)? {
+        [0, point @ ..] => Some(point),
+        _ => None,
+    }
 }
 
 /// Exchanges the issuer in a `TBSCertificate` (RFC 5280 §4.1); also returns its signature algorithm. The issuer is the

@@ -324,3 +324,6 @@ fn document(body: Vec<u8>, media_type: &'static str) -> Document {
         etag,
     }
 }
+
+#[cfg(test)]
+mod tests;
