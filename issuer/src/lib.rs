@@ -17,6 +17,7 @@ mod spiffe_id;
 #[cfg(test)]
 mod test_support;
 mod trust_domain;
+mod verify;
 mod x509;
 
 pub use authority::{
@@ -34,6 +35,7 @@ pub use pem::PemError;
 pub use random::{Random, RandomError};
 pub use spiffe_id::{SpiffeId, SpiffeIdError};
 pub use trust_domain::{TrustDomain, TrustDomainError};
+pub use verify::{BundleError, JwtVerifyError, TrustBundle, VerifiedJwt, VerifiedX509, X509VerifyError};
 pub use x509::{SelfCheckError, X509Authority, X509MintError, X509Svid};
 
 /// The system's randomness: what minting takes in the product.

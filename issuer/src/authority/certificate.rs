@@ -169,7 +169,7 @@ pub(super) fn issued_by(certificate: &X509Certificate<'_>, issuer: &X509Certific
 }
 
 /// Whether URI name constraints (RFC 5280 §4.2.1.10) permit the trust domain; `None` when there are none.
-fn uri_constraint(certificate: &X509Certificate<'_>, domain: &TrustDomain) -> Option<bool> {
+pub(crate) fn uri_constraint(certificate: &X509Certificate<'_>, domain: &TrustDomain) -> Option<bool> {
     let constraints = certificate.name_constraints().ok().flatten()?.value;
     let covers = |base: &GeneralName<'_>| match base {
         GeneralName::URI(host) if host.starts_with('.') => Some(domain.as_str().ends_with(host)),

@@ -8,6 +8,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use certificate::{uri_constraint, validity};
 pub(crate) use load::authority_id;
 
 use std::fmt;
