@@ -6,12 +6,10 @@ use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt, sync::Arc}
 use bytes::Bytes;
 use futures::stream::try_unfold;
 use http_body::Frame;
-use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
+use http_body_util::{BodyExt, StreamBody};
 
 use super::range::Range;
-
-/// Any error of a body's source.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::runtime::serve::{BoxError, ResponseBody};
 
 /// Bytes read at a time.
 const CHUNK: u64 = 128 * 1024;
@@ -32,18 +30,8 @@ impl Part {
     }
 }
 
-pub(super) fn empty() -> BoxBody<Bytes, BoxError> {
-    Empty::new().map_err(|never| match never {}).boxed()
-}
-
-pub(super) fn text(text: &'static str) -> BoxBody<Bytes, BoxError> {
-    Full::new(Bytes::from_static(text.as_bytes()))
-        .map_err(|never| match never {})
-        .boxed()
-}
-
 /// The parts one after the other. A file that ends early breaks the body off, so that the client notices.
-pub(super) fn parts(file: File, parts: Vec<Part>) -> BoxBody<Bytes, BoxError> {
+pub(super) fn parts(file: File, parts: Vec<Part>) -> ResponseBody {
     let source = (Arc::new(file), VecDeque::from(parts));
     let chunks = try_unfold(source, |(file, mut parts)| async move {
         let chunk = match parts.pop_front() {

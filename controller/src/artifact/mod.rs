@@ -22,7 +22,6 @@ mod storage;
 mod sweep;
 
 pub use address::{AddressError, AdvertisedAddress, host_name};
-pub use body::BoxError;
 pub use error::StorageError;
 pub use key::ObjectKey;
 pub use record::{Binding, CredentialBinding, Draft, LayerBinding, Record, StoredFile};

@@ -4,18 +4,17 @@
 
 use std::{convert::Infallible, time::SystemTime};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
-use http_body_util::combinators::BoxBody;
 use hyper::service::Service;
 
 use super::{
-    body::{self, BoxError, Part},
+    body::{self, Part},
     conditional::{Validators, Verdict},
     range::{self, Range, Ranges},
     storage::{ServedFile, Storage},
 };
+use crate::runtime::serve::{ResponseBody, empty, method_not_allowed, text};
 
 /// The artifact server as a hyper service. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -23,7 +22,7 @@ pub struct ArtifactServer {
     storage: Storage,
 }
 
-type Answer = Response<BoxBody<Bytes, BoxError>>;
+type Answer = Response<ResponseBody>;
 
 impl ArtifactServer {
     /// Serves what `storage` offers.
@@ -34,20 +33,20 @@ impl ArtifactServer {
     /// Answers one request; its body, if any, is not looked at.
     pub async fn respond(&self, request: request::Parts) -> Answer {
         if request.method != Method::GET && request.method != Method::HEAD {
-            return not_allowed();
+            return method_not_allowed();
         }
         let Some(path) = decode(request.uri.path()) else {
             return not_found();
         };
         if path == "/" {
-            return plain(StatusCode::OK, "ok\n");
+            return text(StatusCode::OK, "ok\n");
         }
         let storage = self.storage.clone();
         let opened = tokio::task::spawn_blocking(move || storage.open_served(path.trim_start_matches('/'))).await;
         match opened {
             Ok(Some(file)) => serve(&request, file),
             Ok(None) => not_found(),
-            Err(_) => plain(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n"),
         }
     }
 }
@@ -67,11 +66,11 @@ impl<B> Service<Request<B>> for ArtifactServer {
 fn serve(request: &request::Parts, opened: ServedFile) -> Answer {
     let validators = Validators::new(&opened.digest, SystemTime::from(opened.modified));
     match validators.evaluate(&request.headers) {
-        Verdict::NotModified => answer(StatusCode::NOT_MODIFIED, &validators, body::empty()),
-        Verdict::Failed => answer(StatusCode::PRECONDITION_FAILED, &validators, body::empty()),
+        Verdict::NotModified => answer(StatusCode::NOT_MODIFIED, &validators, empty()),
+        Verdict::Failed => answer(StatusCode::PRECONDITION_FAILED, &validators, empty()),
         Verdict::Send => match wanted(request, &validators, opened.size) {
             Ranges::Unsatisfiable => {
-                let mut refusal = answer(StatusCode::RANGE_NOT_SATISFIABLE, &validators, body::empty());
+                let mut refusal = answer(StatusCode::RANGE_NOT_SATISFIABLE, &validators, empty());
                 set(&mut refusal, header::CONTENT_RANGE, &format!("bytes */{}", opened.size));
                 refusal
             }
@@ -161,7 +160,7 @@ fn send(
     let length: u64 = parts.iter().map(Part::length).sum();
     let is_head = request.method == Method::HEAD;
     let body = if is_head {
-        body::empty()
+        empty()
     } else {
         body::parts(opened.file, parts)
     };
@@ -173,7 +172,7 @@ fn send(
 }
 
 /// An answer about an existing file, with its validators.
-fn answer(status: StatusCode, validators: &Validators, body: BoxBody<Bytes, BoxError>) -> Answer {
+fn answer(status: StatusCode, validators: &Validators, body: ResponseBody) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     set(&mut answer, header::ETAG, &validators.etag);
@@ -188,27 +187,9 @@ fn answer(status: StatusCode, validators: &Validators, body: BoxBody<Bytes, BoxE
     answer
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(body::text(text));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    answer
-}
-
 /// The one answer to everything that is not there, whatever the reason.
 fn not_found() -> Answer {
-    plain(StatusCode::NOT_FOUND, "404 page not found\n")
-}
-
-fn not_allowed() -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed\n");
-    answer
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    answer
+    text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 fn set(answer: &mut Answer, name: header::HeaderName, value: &str) {

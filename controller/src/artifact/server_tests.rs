@@ -2,6 +2,7 @@
 
 use std::{io::Write, sync::Arc};
 
+use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -10,6 +11,12 @@ use rstest::rstest;
 use super::{
     super::{Binding, Draft, ObjectKey, Record, StorageConfig},
     *,
+};
+
+/// The server fits the accept loop of the process.
+const _: fn() = || {
+    fn fits<S: crate::runtime::serve::HttpService>() {}
+    fits::<ArtifactServer>();
 };
 
 struct Fixture {
