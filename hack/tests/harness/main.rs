@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of a test fail the test")]
 
 mod cluster;
+mod controller;
 mod issuer;
 mod prerequisites;
 mod process;
