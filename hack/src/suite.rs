@@ -37,12 +37,15 @@ pub fn run() -> Result<()> {
         execute(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
     })?;
     let denied = steps.run("cargo deny", cargo_deny)?;
-    let binary = steps.run("build of the controller", controller::build)?;
+    // All targets at once: the controller alone would have other features, and so its dependencies be built twice.
+    steps.run("cargo build", || {
+        execute(cargo().args(["build", "--workspace", "--all-targets"]))
+    })?;
     steps.run("cargo test", || {
         let mut tests = cargo();
         tests.args(["test", "--workspace"]);
         tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
-        tests.env(BINARY_VARIABLE, &binary);
+        tests.env(BINARY_VARIABLE, controller::built()?);
         if let Some(zot) = &zot {
             tests.env(ZOT_VARIABLE, zot);
         }

@@ -11,21 +11,29 @@ pub fn root() -> &'static Path {
         .unwrap_or_else(|| Path::new("."))
 }
 
+/// What cargo tells a program that it runs about that program's package.
+const PACKAGE_VARIABLES: &[&str] = &[
+    "CARGO_PKG_",
+    "CARGO_MANIFEST_",
+    "CARGO_BIN_",
+    "CARGO_CRATE_",
+    "CARGO_PRIMARY_",
+];
+
 /// The cargo that runs this program, else the one on the PATH, in the workspace's folder.
 ///
-/// Cargo tells each program it runs about the program's own package. Build scripts look at some of these variables, so
-/// handing them on would build every dependent of ring anew whenever a cargo is run by hand in between.
+/// The variables that describe the running package are taken away: ring's build script asks for a rebuild when
+/// they change, and with ring goes everything that speaks TLS.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
-    let of_a_package = |name: &str| {
-        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+    for (name, _) in env::vars_os() {
+        if PACKAGE_VARIABLES
             .iter()
-            .any(|prefix| name.starts_with(prefix))
-            || name == "CARGO_PRIMARY_PACKAGE"
-    };
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_a_package)) {
-        command.env_remove(name);
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
     }
     command
 }

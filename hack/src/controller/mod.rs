@@ -54,11 +54,20 @@ pub fn build() -> Result<PathBuf> {
     let mut command = workspace::cargo();
     command.args(["build", "--package", "mintmark", "--bin", "mintmark"]);
     workspace::execute(&mut command)?;
+    built()
+}
+
+/// Where a debug build of the controller lies; fails if there is none.
+pub fn built() -> Result<PathBuf> {
     let target = match env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => workspace::root().join(folder),
         None => workspace::root().join("target"),
     };
-    Ok(target.join("debug").join("mintmark"))
+    let path = target.join("debug").join("mintmark");
+    if !path.is_file() {
+        bail!("there is no {}", path.display());
+    }
+    Ok(path)
 }
 
 /// A process `mintmark run`. It ends when this is dropped or this process ends.
