@@ -35,11 +35,10 @@ impl Session {
             Err(Failure::NotAccepted { .. }) if !had_grant => presented,
             other => return other.map(|answer| (answer, is_anonymous(&presented))),
         };
-        let Presented::Jwt(jwt) = &refused else {
+        if !matches!(refused, Presented::Jwt(_)) {
             return Err(Failure::NotAccepted { fresh: false });
-        };
-        let young = jwt.minted_at.elapsed() < self.client.config.retry.young_token;
-        tracing::debug!(young, "registry refused a token, trying a new one");
+        }
+        // Keys may have changed since it was minted, or the registry could not reach the issuer just then.
         let renewed = self.source.renew(&refused).await?;
         self.present(call, &renewed, true).await.map(|answer| (answer, false))
     }

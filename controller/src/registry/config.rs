@@ -9,9 +9,9 @@ use tokio::sync::Semaphore;
 
 use super::{
     address::AddressPolicy,
+    glob::HostGlob,
     observe::{NoObserver, Observer},
     resolver::{Lookup, SystemLookup},
-    url::HostGlob,
 };
 
 /// Settings of a [`super::RegistryClient`].
@@ -68,8 +68,6 @@ pub struct RetryPolicy {
     pub probe_delay_max: Duration,
     /// Interrupted transfers of one blob that may follow each other without progress.
     pub stalled_resumptions: u32,
-    /// A token minted less than this ago may be refused because the registry has not reached its issuer yet.
-    pub young_token: Duration,
 }
 
 impl Default for RetryPolicy {
@@ -82,7 +80,6 @@ impl Default for RetryPolicy {
             probe_delay: Duration::from_secs(1),
             probe_delay_max: Duration::from_mins(1),
             stalled_resumptions: 3,
-            young_token: Duration::from_secs(5),
         }
     }
 }

@@ -13,6 +13,7 @@ mod circuit;
 mod config;
 mod error;
 mod failure;
+mod glob;
 mod hash;
 mod ledger;
 mod lru;
@@ -33,12 +34,13 @@ pub use self::{
     address::{AddressDenied, AddressPolicy},
     config::{RegistryConfig, RetryPolicy},
     error::{Failure, InvalidContent, RegistryError},
+    glob::{HostGlob, HostGlobError},
     manifest::{Descriptor, ResolvedManifest},
     observe::{NoObserver, Observer, Outcome, Presentation},
     resolver::{Lookup, SystemLookup},
     session::{Session, SessionSpec, WaitListener},
     tls::{CaBundle, CaBundleError},
-    url::{HostGlob, HostGlobError, Origin, RepositoryUrl, Scope, UrlError},
+    url::{Origin, RepositoryUrl, Scope, UrlError},
 };
 use crate::credential::CredentialSource;
 

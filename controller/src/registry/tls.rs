@@ -283,3 +283,22 @@ where
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_bounded_and_not_empty() {
+        assert!(matches!(
+            CaBundle::from_pem(b"no certificate"),
+            Err(CaBundleError::Empty)
+        ));
+        assert!(matches!(
+            CaBundle::from_pem(&vec![b' '; MAX_CA_BYTES + 1]),
+            Err(CaBundleError::Size(_))
+        ));
+        let garbage = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(matches!(CaBundle::from_pem(garbage), Err(CaBundleError::Certificate)));
+    }
+}

@@ -175,3 +175,39 @@ fn parse_answer(body: &[u8], wall: Timestamp, now: Instant) -> Result<Grant, Fai
         expires: now + usable_for,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    fn life(body: &str) -> Option<(String, Duration)> {
+        let (wall, now) = ("2026-01-01T00:10:00Z".parse().unwrap(), Instant::now());
+        match parse_answer(body.as_bytes(), wall, now).ok()? {
+            Grant::Token { token, expires } => Some((token.expose_secret().to_owned(), expires - now)),
+            Grant::Basic => None,
+        }
+    }
+
+    /// Nine tenths of the life named.
+    #[rstest]
+    #[case::nothing_said(r#"{"token":"t"}"#, 54)]
+    #[case::said(r#"{"access_token":"t","expires_in":300}"#, 270)]
+    #[case::capped(r#"{"token":"t","expires_in":86400}"#, 3240)]
+    #[case::aged(r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:08:20Z"}"#, 180)]
+    #[case::expired(r#"{"token":"t","expires_in":300,"issued_at":"2025-01-01T00:00:00Z"}"#, 0)]
+    #[case::from_the_future(r#"{"token":"t","expires_in":300,"issued_at":"2027-01-01T00:00:00Z"}"#, 270)]
+    #[case::empty_token_first(r#"{"token":"","access_token":"t","expires_in":100}"#, 90)]
+    fn a_token_lives_as_long_as_its_answer_says(#[case] body: &str, #[case] seconds: u64) {
+        assert_eq!(life(body), Some(("t".to_owned(), Duration::from_secs(seconds))));
+    }
+
+    #[test]
+    fn a_token_has_a_largest_size() {
+        let answer = |length| format!(r#"{{"token":"{}"}}"#, "x".repeat(length));
+        assert!(life(&answer(MAX_TOKEN)).is_some());
+        assert!(life(&answer(MAX_TOKEN + 1)).is_none());
+    }
+}
