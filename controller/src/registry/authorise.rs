@@ -30,9 +30,10 @@ impl Session {
     /// presents nothing.
     pub(super) async fn authorised(&mut self, call: &Call) -> Result<(Answer, bool), Failure> {
         let presented = self.source.current().await?;
-        let had_grant = self.grant(&presented).is_some();
+        // A refused exchanged token was already replaced once when `present` fails.
+        let exchanged = matches!(self.grant(&presented), Some(Grant::Token { .. }));
         let refused = match self.present(call, &presented, false).await {
-            Err(Failure::NotAccepted { .. }) if !had_grant => presented,
+            Err(Failure::NotAccepted { .. }) if !exchanged => presented,
             other => return other.map(|answer| (answer, is_anonymous(&presented))),
         };
         if !matches!(refused, Presented::Jwt(_)) {

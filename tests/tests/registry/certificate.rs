@@ -1,8 +1,11 @@
 //! Client certificates: connections that are an identity, and servers that do not want or do not take it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
-use mintmark::registry::Failure;
+use hyper_util::client::proxy::matcher::Matcher;
+use mintmark::registry::{Failure, RegistryClient, RegistryConfig};
 use mintmark_tests::fault_registry::{Artifact, Authority, ClientAuth, Fault, FaultRegistry, Route, Tls, Verdict};
 use rstest::rstest;
 
@@ -157,6 +160,48 @@ async fn another_ca_is_refused() {
     let spec = spec(&secure.registry.host_as("registry.test"), Some(&secure.ca));
     let error = refused(pull_with(&client(), spec, &certificate(&others.client(URI), "Other CA", "1")).await);
     assert!(matches!(error.failure(), Failure::CertificateRefused { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn identities_beyond_the_budget_lose_their_connections() {
+    let tenants = Authority::new("Tenant CA");
+    let leaf = tenants.client(URI);
+    let secure = registry(ClientAuth::required(&tenants), false).await;
+    let client = RegistryClient::new(RegistryConfig {
+        idle_connections: 2,
+        ..config()
+    });
+    for (uid, namespace, connections) in [
+        ("a", "one", 1),
+        ("b", "one", 2),
+        ("c", "two", 3),
+        ("c", "two", 3),
+        ("a", "one", 4),
+    ] {
+        let mut spec = spec(&secure.registry.host_as("registry.test"), Some(&secure.ca));
+        (spec.object_uid, spec.namespace) = (uid.into(), namespace.into());
+        pull_with(&client, spec, &certificate(&leaf, "Tenant CA", uid))
+            .await
+            .unwrap();
+        assert_eq!(secure.registry.connections().len(), connections, "{uid}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_does_not_go_through_an_https_proxy() {
+    let tenants = Authority::new("Tenant CA");
+    let secure = registry(ClientAuth::required(&tenants), false).await;
+    let matcher = Matcher::builder()
+        .https(secure.registry.origin_as("proxy.test"))
+        .build();
+    let client = RegistryClient::new(RegistryConfig {
+        environment_proxies: Arc::new(matcher),
+        ..config()
+    });
+    let spec = spec(&secure.registry.host_as("registry.test"), Some(&secure.ca));
+    let error = refused(pull_with(&client, spec, &certificate(&tenants.client(URI), "Tenant CA", "1")).await);
+    assert!(matches!(error.failure(), Failure::Setup(_)), "{error}");
+    assert!(secure.registry.connections().is_empty());
 }
 
 #[tokio::test]
