@@ -3,6 +3,24 @@
 //! Everything here is plain computation: no sockets, no Kubernetes, no async and no clock. Wall time, monotonic time and
 //! randomness are arguments, so that every rule is a unit test. Private keys enter as Secret bytes, live behind [`Signer`],
 //! which has no key getter, and leave only through [`StoredKeys`], the form kept in the ring's own Secret.
+//!
+//! ```
+//! use jiff::SignedDuration;
+//! use mintmark_issuer::{Authority, LoadOptions, SigningSecret, SpiffeId, SystemRandom, TrustDomain};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let key = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/ec-p256.sec1.key"))?;
+//! # let certificate = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/two-ou.crt"))?;
+//! # let now = "2027-01-01T00:00:00Z".parse()?;
+//! let trust_domain = TrustDomain::parse("example.org")?;
+//! let secret = SigningSecret::from_data([("tls.key", key.as_slice()), ("tls.crt", certificate.as_slice())]);
+//! let authority = Authority::load(&secret, &LoadOptions { trust_domain: &trust_domain, cluster_cas: &[] }, now)?;
+//! let subject = SpiffeId::for_object(&trust_domain, "ocirepositories", "tenant-a", "app")?;
+//! let svid = authority.x509()?.mint(&subject, SignedDuration::from_hours(1), now, &SystemRandom::new())?;
+//! assert_eq!(svid.chain.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod authority;
 mod der;
@@ -28,7 +46,7 @@ pub use issuer_url::{IssuerUrl, IssuerUrlError};
 pub use jwt::{JwtAuthority, JwtMintError, JwtRequest, JwtSvid, ObjectRef};
 pub use keyring::{
     Action, Clocks, Entry, Event, JwtMaterial, KeyRing, KeyState, KeyUses, MAX_KEYS_PER_USE, NoSigner, Notice,
-    RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material,
+    RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material, revoked_ids,
 };
 pub use keys::{Jwk, JwkError, KeyAlgorithm, KeyError, LocalSigner, PrivateKey, PublicKey, SignError, Signer};
 pub use pem::PemError;

@@ -53,7 +53,7 @@ pub enum Event {
         /// [`StoreWrite::id`].
         write: u64,
     },
-    /// These key or authority ids are never to be used again.
+    /// These key or authority ids are never to be used again. Texts that have the form of neither are ignored.
     Revoked(BTreeSet<String>),
     /// Time has passed; see [`super::KeyRing::next_due`].
     Tick,

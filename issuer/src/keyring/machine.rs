@@ -11,7 +11,7 @@ use super::event::{Action, Clocks, Event, Notice, SigningSet, StoreWrite};
 use super::held::Held;
 use super::plan::{self, Candidates, Step};
 use super::state::{RingPolicy, RingState};
-use super::stored::{StateError, StoredKeys, StoredState};
+use super::stored::{StateError, StoredKeys, StoredState, is_id};
 use crate::documents::Documents;
 
 /// The key ring of one process.
@@ -98,7 +98,7 @@ impl KeyRing {
             Event::Secret { uses, outcome } => {
                 actions.extend(self.candidates.take(uses, outcome).into_iter().map(Action::Notify));
             }
-            Event::Revoked(ids) => self.candidates.revoked.extend(ids),
+            Event::Revoked(ids) => self.candidates.revoked.extend(ids.into_iter().filter(|id| is_id(id))),
             Event::Stored { write } => self.acknowledge(write, clocks, &mut actions),
             Event::StoreFailed { write } => {
                 self.pending.take_if(|pending| pending.write == write);

@@ -17,4 +17,4 @@ mod tests;
 pub use event::{Action, Clocks, Event, KeyUses, NoSigner, Notice, SigningSet, StoreWrite};
 pub use machine::KeyRing;
 pub use state::{Entry, JwtMaterial, KeyState, MAX_KEYS_PER_USE, RingPolicy, RingState, X509Material};
-pub use stored::{StateError, StoredKeys, StoredState};
+pub use stored::{StateError, StoredKeys, StoredState, revoked_ids};

@@ -24,8 +24,6 @@ const STATE: &str = "state.json";
 const VERSION: u32 = 1;
 /// Stored times may lie this far in the future: the clocks of two replicas differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
-/// Most ids that may be revoked.
-const MAX_REVOKED: usize = 1024;
 
 /// The content of Secret `mintmark-issuer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +74,7 @@ pub enum StateError {
     #[error("a certificate of authority {0:?} is not a CA")]
     NotCa(String),
     /// More keys than a ring may have.
-    #[error("it holds more than {MAX_KEYS_PER_USE} keys of one use, or more than {MAX_REVOKED} revoked ids")]
+    #[error("it holds more than {MAX_KEYS_PER_USE} keys of one use")]
     TooMany,
     /// Two entries with one id, or two that sign, or one that is revoked.
     #[error("the entries contradict each other at {0:?}")]
@@ -168,6 +166,30 @@ impl StoredState {
     }
 }
 
+/// The revocations of a state that is refused otherwise: they stay in force, for they can only stop a key, never add one.
+pub fn revoked_ids<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> BTreeSet<String> {
+    #[derive(Deserialize)]
+    struct Revoked {
+        #[serde(default)]
+        revoked: BTreeSet<String>,
+    }
+    let state = data.into_iter().find(|(name, _)| *name == STATE);
+    let read = state.and_then(|(_, value)| serde_json::from_slice::<Revoked>(value).ok());
+    read.map(|state| state.revoked.into_iter().filter(|id| is_id(id)).collect())
+        .unwrap_or_default()
+}
+
+/// Whether the text has the form of a key id (43 characters base64url) or of an authority id (64 hexadecimal digits).
+/// Only such an id can be revoked; anything else in an annotation is a mistake and would stay in the state for ever.
+pub(super) fn is_id(text: &str) -> bool {
+    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match text.len() {
+        43 => text.bytes().all(base64url),
+        64 => text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
+        _ => false,
+    }
+}
+
 impl StoredKeys {
     /// The Secret's data: one PEM (PKCS#8) per key, named `jwt.<key id>.pem` and `x509.<authority id>.pem`.
     pub fn to_data(&self) -> BTreeMap<String, Zeroizing<Vec<u8>>> {
@@ -200,7 +222,7 @@ impl StoredKeys {
 }
 
 fn check(ring: &RingState, now: Timestamp) -> Result<(), StateError> {
-    if ring.jwt.len() > MAX_KEYS_PER_USE || ring.x509.len() > MAX_KEYS_PER_USE || ring.revoked.len() > MAX_REVOKED {
+    if ring.jwt.len() > MAX_KEYS_PER_USE || ring.x509.len() > MAX_KEYS_PER_USE {
         return Err(StateError::TooMany);
     }
     check_entries(&ring.jwt, &ring.revoked, now)?;

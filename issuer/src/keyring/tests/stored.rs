@@ -203,6 +203,24 @@ fn refuses_an_anchor_that_is_no_ca() {
 }
 
 #[test]
+fn revocations_survive_a_refused_state() {
+    let mut bent = data(&world());
+    let ids = ["a".repeat(64), "_".repeat(43)];
+    change(&mut bent, "state.json", |state| {
+        state["version"] = json!(2);
+        state["revoked"] = json!([ids[0], ids[1], "a mistake"]);
+    });
+    assert_eq!(read(&bent), Err(StateError::Version(2)));
+    let read = |data: &Data| revoked_ids(data.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+    assert_eq!(
+        read(&bent).into_iter().collect::<std::collections::HashSet<_>>(),
+        ids.into()
+    );
+    bent.insert("state.json".into(), b"garbage".to_vec());
+    assert!(read(&bent).is_empty());
+}
+
+#[test]
 fn refuses_another_pem_than_the_bundle() {
     let mut bent = data(&world());
     bent.insert("bundle.pem".into(), TestCa::root(|_| {}).pem());

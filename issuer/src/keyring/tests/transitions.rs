@@ -287,6 +287,14 @@ fn a_revoked_key_is_gone_and_never_returns() {
 }
 
 #[test]
+fn a_mistake_is_not_recorded_as_revoked() {
+    let mut world = World::new();
+    world.secret(&ca(), clocks(0, 0));
+    world.handle(Event::Revoked(["all of them".to_owned()].into()), clocks(1, 1));
+    assert!(world.ring.state().revoked.is_empty() && world.kid().is_ok());
+}
+
+#[test]
 fn the_sequence_never_falls_behind_and_never_repeats() {
     let mut world = World::new();
     let mut sequences = Vec::new();
