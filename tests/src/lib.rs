@@ -2,3 +2,4 @@
 
 pub mod env;
 pub mod fault_registry;
+pub mod http;
