@@ -1,7 +1,7 @@
 //! The four ports of `mintmark run`: artifacts, issuer documents, metrics, probes. All are bound before anything starts, so
 //! that a port in use ends the process with one clear line.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -21,6 +21,10 @@ use crate::{
 const ARTIFACT_CONNECTIONS: usize = 512;
 /// Connections to metrics and to probes.
 const SMALL: usize = 64;
+
+/// How long the issuer's documents are served after SIGTERM: registries ask for them on the pull path, and other
+/// replicas or a restarted process take over meanwhile.
+const DOCUMENTS_LINGER: Duration = Duration::from_secs(15);
 
 /// The bound ports.
 pub(super) struct Listeners {
@@ -93,7 +97,8 @@ fn serve<S: HttpService>(supervisor: &mut Supervisor, name: &'static str, server
 /// Serves the issuer's documents on a thread of their own.
 fn start_issuer(supervisor: &mut Supervisor, server: Server, mut documents: DocumentsReceiver) {
     let (sender, published) = watch::channel(None);
-    super::run::task(supervisor, "documents", async move {
+    let plan = StopPlan { linger: DOCUMENTS_LINGER, ..StopPlan::default() };
+    super::run::task_until(supervisor, "documents", plan, async move {
         loop {
             let current = documents.borrow_and_update().clone();
             if let Some(documents) = current {
@@ -109,7 +114,7 @@ fn start_issuer(supervisor: &mut Supervisor, server: Server, mut documents: Docu
             }
         }
     });
-    supervisor.spawn("issuer server", StopPlan::default(), move |stop| async move {
+    supervisor.spawn("issuer server", plan, move |stop| async move {
         publish::spawn_thread(server, published, stop)?.ended().await
     });
 }

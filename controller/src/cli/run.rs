@@ -307,7 +307,17 @@ fn start_audience_policy(
 
 /// A task that ends only with the process.
 pub(super) fn task(supervisor: &mut Supervisor, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-    supervisor.spawn(name, StopPlan::default(), move |stop: CancellationToken| async move {
+    task_until(supervisor, name, StopPlan::default(), work);
+}
+
+/// A task that ends with the process, by a plan of its own.
+pub(super) fn task_until(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    plan: StopPlan,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    supervisor.spawn(name, plan, move |stop: CancellationToken| async move {
         tokio::select! {
             () = stop.cancelled() => {}
             () = work => {}
