@@ -78,7 +78,7 @@ impl Directory {
         if file.metadata()?.is_file() {
             Ok(file)
         } else {
-            Err(io::ErrorKind::InvalidInput.into())
+            Err(io::ErrorKind::NotFound.into())
         }
     }
 

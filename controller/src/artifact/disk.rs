@@ -10,6 +10,7 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
+use rustix::io::Errno;
 
 use super::{
     directory::Directory,
@@ -138,12 +139,17 @@ impl Disk {
         absent_is_fine(sort_out()).map_err(|source| self.failed("remove", &self.path(key, ""), source))
     }
 
-    /// The record on disk, if it is whole and stands in the directory it speaks of.
-    pub(super) fn load(&self, key: &ObjectKey) -> Option<Record> {
-        let json = self.directory(key).ok()?.read(RECORD, MAX_RECORD).ok()?;
-        let record = Record::parse(&json)?;
-        let name = file_name(&record.revision).ok()?;
-        (record.file.name == name && record.path == self.path(key, &name)).then_some(record)
+    /// The record on disk, if it is whole and stands in the directory it speaks of. Fails only where the disk does: then
+    /// nothing is known, and nothing may be wiped.
+    pub(super) fn load(&self, key: &ObjectKey) -> Result<Option<Record>, StorageError> {
+        let json = self
+            .directory(key)
+            .and_then(|directory| directory.read(RECORD, MAX_RECORD));
+        let json = absent_is_fine(json).map_err(|source| self.failed("read", &self.path(key, RECORD), source))?;
+        Ok(Record::parse(&json).filter(|record| {
+            let name = file_name(&record.revision).unwrap_or_default();
+            record.file.name == name && record.path == self.path(key, &name)
+        }))
     }
 
     /// Writes a record to the staging directory and returns its name there.
@@ -207,8 +213,10 @@ impl Disk {
     }
 }
 
+/// Nothing is there, or a symlink or something else that is not ours.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+        || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
 pub(super) fn absent_is_fine<T: Default>(result: io::Result<T>) -> io::Result<T> {

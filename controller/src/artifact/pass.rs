@@ -32,7 +32,7 @@ impl Inner {
     /// First pass of this process for the key, or the first of another UID: trusts nothing but a record of that UID.
     fn adopt(&self, key: &ObjectKey, uid: &str, slot: &Slot, now: Timestamp) -> Result<Standing, StorageError> {
         slot.clear();
-        let Some(record) = self.disk.load(key).filter(|record| record.binding.uid == uid) else {
+        let Some(record) = self.disk.load(key)?.filter(|record| record.binding.uid == uid) else {
             self.disk.wipe(key)?;
             slot.offer_mut().owner = Some(uid.into());
             return Ok(Standing::Absent);

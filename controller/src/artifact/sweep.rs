@@ -11,8 +11,10 @@ use super::{
 impl Inner {
     pub(super) fn remove(&self, key: &ObjectKey, uid: &str) -> Result<bool, StorageError> {
         self.slots.with(key, |slot| {
-            let owner = slot.offer().owner.clone();
-            let owner = owner.or_else(|| self.disk.load(key).map(|record| record.binding.uid.into_boxed_str()));
+            let owner = match slot.offer().owner.clone() {
+                Some(owner) => Some(owner),
+                None => self.disk.load(key)?.map(|record| record.binding.uid.into_boxed_str()),
+            };
             if owner.is_some_and(|owner| *owner != *uid) {
                 return Ok(false);
             }
@@ -21,23 +23,28 @@ impl Inner {
         })
     }
 
+    /// Goes on after a failure, so that one directory that cannot be removed does not keep the others; tells the first.
     pub(super) fn sweep(&self, live: &dyn Fn(&ObjectKey) -> Option<String>) -> Result<SweepReport, StorageError> {
         let mut report = SweepReport::default();
+        let mut outcome = Ok(());
         for key in self.stored_keys(&mut report)? {
-            self.slots
-                .with(&key, |slot| self.sweep_one(&key, slot, live, &mut report))?;
+            let swept = self
+                .slots
+                .with(&key, |slot| self.sweep_one(&key, slot, live, &mut report));
+            outcome = outcome.and(swept);
         }
         // Objects that went without ever having stored anything.
         for key in self.slots.keys() {
-            self.slots.with(&key, |slot| {
+            let retired = self.slots.with(&key, |slot| {
                 if live(&key).is_none() {
                     self.retire(&key, slot)
                 } else {
                     Ok(())
                 }
-            })?;
+            });
+            outcome = outcome.and(retired);
         }
-        Ok(report)
+        outcome.map(|()| report)
     }
 
     /// Stops serving, wipes, and takes the slot out of the index.
@@ -58,10 +65,14 @@ impl Inner {
             Err(error) => return Err(failed(error)),
         };
         for namespace in kind.names().map_err(failed)? {
-            let Ok(directory) = kind.open(&namespace) else {
-                kind.remove(&namespace).map_err(failed)?;
-                report.files += 1;
-                continue;
+            let directory = match kind.open(&namespace) {
+                Ok(directory) => directory,
+                Err(error) if is_absent(&error) => {
+                    kind.remove(&namespace).map_err(failed)?;
+                    report.files += 1;
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
             };
             for name in directory.names().map_err(failed)? {
                 let key = namespace
@@ -100,7 +111,7 @@ impl Inner {
         };
         let is_foreign = match owner {
             Some(owner) => *owner != *uid,
-            None => self.disk.load(key).is_none_or(|record| record.binding.uid != uid),
+            None => self.disk.load(key)?.is_none_or(|record| record.binding.uid != uid),
         };
         if is_foreign {
             // The new object's first pass is still to come; until then the directory holds what is another's.
