@@ -16,7 +16,8 @@
 //! let secret = SigningSecret::from_data([("tls.key", key.as_slice()), ("tls.crt", certificate.as_slice())]);
 //! let authority = Authority::load(&secret, &LoadOptions { trust_domain: &trust_domain, cluster_cas: &[] }, now)?;
 //! let subject = SpiffeId::for_object(&trust_domain, "ocirepositories", "tenant-a", "app")?;
-//! let svid = authority.x509()?.mint(&subject, SignedDuration::from_hours(1), now, &SystemRandom::new())?;
+//! let x509 = authority.x509().map_err(Clone::clone)?;
+//! let svid = x509.mint(&subject, SignedDuration::from_hours(1), now, &SystemRandom::new())?;
 //! assert_eq!(svid.chain.len(), 1);
 //! # Ok(())
 //! # }

@@ -96,7 +96,12 @@ impl KeyRing {
         let mut actions = Vec::new();
         match event {
             Event::Secret { uses, outcome } => {
-                actions.extend(self.candidates.take(uses, outcome).into_iter().map(Action::Notify));
+                actions.extend(
+                    self.candidates
+                        .take(uses, outcome, self.policy.issuer.is_some())
+                        .into_iter()
+                        .map(Action::Notify),
+                );
             }
             Event::Revoked(ids) => self.candidates.revoked.extend(ids.into_iter().filter(|id| is_id(id))),
             Event::Stored { write } => self.acknowledge(write, clocks, &mut actions),

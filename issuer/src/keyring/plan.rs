@@ -53,7 +53,13 @@ impl Default for Candidates {
 
 impl Candidates {
     /// Takes in what a Secret holds. A use that it cannot serve keeps its last good key.
-    pub(super) fn take(&mut self, uses: KeyUses, outcome: Result<Arc<Authority>, AuthorityError>) -> Vec<Notice> {
+    /// Whoever has no issuer mints no tokens and is not told about keys that could not sign any.
+    pub(super) fn take(
+        &mut self,
+        uses: KeyUses,
+        outcome: Result<Arc<Authority>, AuthorityError>,
+        mints_tokens: bool,
+    ) -> Vec<Notice> {
         let mut notices = Vec::new();
         let authority = match outcome {
             Ok(authority) => authority,
@@ -78,7 +84,7 @@ impl Candidates {
                 }
                 Err(reason) => {
                     self.jwt_failure = NoSigner::Jwt(reason.clone());
-                    notices.push(Notice::NoJwt(reason.clone()));
+                    notices.extend(mints_tokens.then(|| Notice::NoJwt(reason.clone())));
                 }
             }
         }

@@ -141,6 +141,23 @@ fn a_key_that_signs_no_tokens_still_signs_certificates() {
 }
 
 #[test]
+fn without_an_issuer_nobody_is_told_about_tokens() {
+    let ed25519 = load(&fixture_secret("ed25519.pkcs8.key", "ed25519.crt")).expect("authority");
+    for (issuer, told) in [(policy().issuer, 1), (None, 0)] {
+        let mut world = World::with(KeyRing::new(RingPolicy { issuer, ..policy() }));
+        world.secret(&ed25519, clocks(0, 0));
+        assert_eq!(
+            world
+                .notices
+                .iter()
+                .filter(|notice| matches!(notice, Notice::NoJwt(_)))
+                .count(),
+            told
+        );
+    }
+}
+
+#[test]
 fn a_certificate_that_is_no_ca_keeps_the_last_ca() {
     let (mut world, one) = (World::new(), ca());
     world.secret(&one, clocks(0, 0));
