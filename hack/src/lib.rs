@@ -6,6 +6,7 @@
 //! and runs ours there; [`svid`] asks go-spiffe and go-oidc for their
 //! opinion; [`suite`] is `cargo xtask test`, [`generate`] is `cargo xtask generate`. Never part of the product.
 
+pub mod bench;
 pub mod cluster;
 pub mod controller;
 pub mod digest;

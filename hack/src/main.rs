@@ -4,7 +4,7 @@
 //! of causes on one line each.
 
 use clap::{Parser, Subcommand};
-use mintmark_hack::{generate, report, servers, suite};
+use mintmark_hack::{bench, generate, report, servers, suite};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds the real servers, runs the tests", version)]
@@ -16,6 +16,8 @@ struct Arguments {
 /// One variant per module with a `run` function, in alphabetical order.
 #[derive(Subcommand)]
 enum Command {
+    /// Measure a fleet of OCIRepositories and the mint rates with release builds; print a table and JSON.
+    Bench(bench::BenchOptions),
     /// Write `config/crd/` from the API types.
     Generate {
         /// Change nothing, fail if a file differs.
@@ -30,6 +32,7 @@ enum Command {
 
 fn main() -> std::process::ExitCode {
     let outcome = match Arguments::parse().command {
+        Command::Bench(options) => bench::run(&options),
         Command::Generate { check } => generate::generate(check),
         Command::Servers => servers::run(),
         Command::Test => suite::run(),

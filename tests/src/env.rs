@@ -12,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret, ServiceAccount};
 use kube::{
     Api, Client, ResourceExt,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::watcher,
 };
 use mintmark_api::oci_repository::{OciRepository, OciRepositorySpec};
@@ -29,7 +29,7 @@ pub const TRUST_DOMAIN: &str = "cluster.example";
 /// The audience of the registry.
 pub const AUDIENCE: &str = "registry.example";
 /// How long an expected state may take on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 const LABEL: &str = "mintmark.dev/test";
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -134,7 +134,7 @@ impl Env {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// A registry over plain HTTP that takes JWTs of this controller and of the cluster's ServiceAccounts.
+    /// A registry over plain HTTP that takes JWTs of this controller and of the cluster's service accounts.
     pub fn jwt_registry(&self) -> Result<RegistryServer> {
         RegistryServer::start(RegistryOptions {
             issuers: self.issuers(),
@@ -168,7 +168,7 @@ impl Env {
         format!("spiffe://{TRUST_DOMAIN}/ocirepositories/{namespace}/{name}")
     }
 
-    /// The OCIRepositories of a namespace.
+    /// The repositories of a namespace.
     pub fn repositories(&self, namespace: &str) -> Api<OciRepository> {
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -268,7 +268,7 @@ impl Env {
     /// All Events of a namespace.
     pub async fn events(&self, namespace: &str) -> Result<Vec<Event>> {
         Ok(Api::<Event>::namespaced(self.client.clone(), namespace)
-            .list(&Default::default())
+            .list(&ListParams::default())
             .await?
             .items)
     }

@@ -97,7 +97,10 @@ fn serve<S: HttpService>(supervisor: &mut Supervisor, name: &'static str, server
 /// Serves the issuer's documents on a thread of their own.
 fn start_issuer(supervisor: &mut Supervisor, server: Server, mut documents: DocumentsReceiver) {
     let (sender, published) = watch::channel(None);
-    let plan = StopPlan { linger: DOCUMENTS_LINGER, ..StopPlan::default() };
+    let plan = StopPlan {
+        linger: DOCUMENTS_LINGER,
+        ..StopPlan::default()
+    };
     super::run::task_until(supervisor, "documents", plan, async move {
         loop {
             let current = documents.borrow_and_update().clone();

@@ -36,9 +36,16 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between SIGTERM and SIGKILL: longer than the 15 s for which it serves documents after SIGTERM.
 const GRACE: Duration = Duration::from_secs(25);
 
+static BINARY: OnceLock<PathBuf> = OnceLock::new();
+
+/// Makes this the binary that [`binary`] answers, before anybody has asked.
+pub fn use_binary(path: PathBuf) {
+    // A second choice would come too late for what runs already.
+    let _ = BINARY.set(path);
+}
+
 /// The controller's binary: `MINTMARK_BIN`, else a debug build of this workspace, made at the first call.
 pub fn binary() -> Result<&'static Path> {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
     if let Some(path) = BINARY.get() {
         return Ok(path);
     }
@@ -52,7 +59,16 @@ pub fn binary() -> Result<&'static Path> {
 /// Builds the controller and returns its path.
 pub fn build() -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args(["build", "--package", "mintmark", "--bin", "mintmark"]);
+    // With the harness, whose dependencies have more features: else they would be built once more for the controller.
+    command.args([
+        "build",
+        "--package",
+        "mintmark",
+        "--package",
+        "mintmark-hack",
+        "--bin",
+        "mintmark",
+    ]);
     workspace::execute(&mut command)?;
     built()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use mintmark_hack::registry::Artifact;
-use mintmark_tests::env::{AUDIENCE, Env, condition};
+use mintmark_tests::env::{AUDIENCE, Env};
 use serde_json::json;
 
 fn artifact(text: &str) -> Result<Artifact> {
@@ -68,6 +68,5 @@ async fn each_credential_pulls_its_own_repository_and_no_other() -> Result<()> {
     let refused = env.failed(&b, "intruder", "AuthenticationFailed", "403").await?;
     assert!(refused.status.is_some_and(|status| status.artifact.is_none()));
     drop(controller);
-    let _ = condition;
     Ok(())
 }

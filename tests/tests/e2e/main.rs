@@ -1,6 +1,14 @@
 //! End to end: the controller with the rights of `config/`, the real API server, the real registry. One file per subject;
 //! all share the cluster of this process.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as expected"
+)]
+
 mod audiences;
 mod crd_guard;
 mod credentials;
