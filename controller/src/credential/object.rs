@@ -76,17 +76,28 @@ impl ObjectCredential {
         }
     }
 
+    pub(super) fn anonymous(credentials: Arc<Credentials>, object: ObjectIdentity) -> Self {
+        Self {
+            credentials,
+            object,
+            slot: Arc::default(),
+            origin: Origin::Anonymous,
+        }
+    }
+
     pub(super) fn minted(
         credentials: Arc<Credentials>,
         object: ObjectIdentity,
         slot: Arc<Slot>,
-        wanted: Wanted,
-        subject: Option<SpiffeId>,
+        wanted: &Wanted,
+        subject: SpiffeId,
     ) -> Self {
-        let origin = match (wanted, subject) {
-            (Wanted::SpiffeJwt { audiences }, Some(subject)) => Origin::Jwt { subject, audiences },
-            (Wanted::SpiffeCertificate, Some(subject)) => Origin::Certificate { subject },
-            _ => Origin::Anonymous,
+        let origin = match wanted {
+            Wanted::SpiffeJwt { audiences } => Origin::Jwt {
+                subject,
+                audiences: audiences.clone(),
+            },
+            _ => Origin::Certificate { subject },
         };
         Self {
             credentials,
@@ -229,6 +240,9 @@ impl ObjectCredential {
             },
             ttl: signed(settings.jwt_ttl),
         };
+        if subject.exceeds_oidc_subject() {
+            tracing::warn!(subject = subject.as_str(), "longer than the 255 characters that OIDC verifiers must accept");
+        }
         let svid = authority
             .mint(&request, Timestamp::now(), &SystemRandom::new())
             .map_err(|error| refused_by(&error.to_string()))?;

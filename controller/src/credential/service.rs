@@ -93,7 +93,7 @@ impl Credentials {
         origin: &Origin,
     ) -> Result<ObjectCredential, Unavailable> {
         let subject = match wanted {
-            Wanted::Anonymous => None,
+            Wanted::Anonymous => return Ok(ObjectCredential::anonymous(self.clone(), object.clone())),
             Wanted::ServiceAccountToken { account, audiences } => {
                 let key = self.token_key(object, account.as_ref(), audiences, origin)?;
                 return Ok(ObjectCredential::service_account(
@@ -103,13 +103,13 @@ impl Credentials {
                     key,
                 ));
             }
-            Wanted::SpiffeJwt { .. } | Wanted::SpiffeCertificate => Some(self.subject(object, wanted)?),
+            Wanted::SpiffeJwt { .. } | Wanted::SpiffeCertificate => self.subject(object, wanted)?,
         };
         Ok(ObjectCredential::minted(
             self.clone(),
             object.clone(),
             self.slot(object),
-            wanted.clone(),
+            wanted,
             subject,
         ))
     }

@@ -26,7 +26,7 @@ use super::{Context, StepError, context::generation, finalizer, patch, step::Pol
 use crate::{
     artifact::{self, Record},
     issuing::can_sign,
-    runtime::jitter::jittered,
+    runtime::{jitter::jittered, supervise::chain},
     watch::{CrdState, Kind, Next, ObjectKey, read_schema},
 };
 
@@ -131,6 +131,10 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
         }
     };
     pass.interval = Some(validated.interval);
+    if object.spec.interval.to_std() < validated.interval {
+        tracing::info!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name,
+            "spec.interval is shorter than --min-interval, which is used instead");
+    }
     let mut pull = Pull::new(ctx, key, object, &validated, opened);
     pass.outcome = match progress::watched(ctx, object, &mut pull).await {
         Ok(()) => Outcome::Ready,
@@ -146,13 +150,19 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
 
 /// Writes the status if it says anything new, tells events, and decides when the next pass is due.
 async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository, pass: &Pass) -> Next {
+    let written = write_status(ctx, key, object, pass).await;
+    if ctx.store.get(key).is_none_or(|held| held.uid() != object.uid()) {
+        // Deleted, and perhaps recreated, while the pass ran: nobody is there to be told anything.
+        return Next::Never;
+    }
     events::tell(ctx, object, pass);
-    match write_status(ctx, key, object, pass).await {
+    match written {
         Ok(Written::Done) => {}
-        // The watch brings the newer object, or its deletion; if it asked for a pass of its own, that one is queued.
+        // The watch brings the newer object; if it asks for a pass of its own, that one is queued.
         Ok(Written::Overtaken) => return Next::After(ctx.backoff.delay(1)),
         Err(error) => {
-            tracing::error!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name, error = %crate::runtime::supervise::chain(&error), "status not written");
+            let error = chain(&error);
+            tracing::error!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name, error, "status not written");
             return Next::After(ctx.backoff.delay(ctx.queue.failed(key)));
         }
     }
