@@ -20,3 +20,4 @@ pub mod servers;
 pub mod suite;
 pub mod svid;
 pub mod workspace;
+pub mod zot;

@@ -4,8 +4,7 @@
 //! left out and why.
 
 use std::{
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -17,15 +16,13 @@ use crate::{
     report,
     servers::{self, PATHS_VARIABLE, go_command},
     workspace::{cargo, execute},
+    zot,
 };
-
-/// Name of the variable that names a Zot binary.
-pub const ZOT_VARIABLE: &str = "ZOT";
 
 /// Runs all steps.
 pub fn run() -> Result<()> {
     let started = Instant::now();
-    let zot = find_zot()?;
+    let zot = zot::find()?;
     let mut steps = Steps::default();
     steps.run("cargo fmt --check", || {
         execute(cargo().args(["fmt", "--all", "--check"]))
@@ -46,11 +43,17 @@ pub fn run() -> Result<()> {
         tests.args(["test", "--workspace"]);
         tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
         tests.env(BINARY_VARIABLE, controller::built()?);
-        if let Some(zot) = &zot {
-            tests.env(ZOT_VARIABLE, zot);
-        }
         execute(&mut tests)
     })?;
+    if zot.is_some() {
+        steps.run("zot", || {
+            let mut tests = cargo();
+            tests.args(["test", "--package", "mintmark-tests", "--test", "zot"]);
+            tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
+            tests.env(BINARY_VARIABLE, controller::built()?);
+            execute(&mut tests)
+        })?;
+    }
     summary(&steps, denied, zot.as_deref(), started.elapsed());
     Ok(())
 }
@@ -78,8 +81,8 @@ fn summary(steps: &Steps, denied: bool, zot: Option<&Path>, total: Duration) {
         report::progress("cargo deny: not run, cargo-deny is not installed");
     }
     match zot {
-        Some(path) => report::progress(format!("zot: {} was given to the suites", path.display())),
-        None => report::progress("zot: not used, there is no zot on the PATH and ZOT is not set"),
+        Some(path) => report::progress(format!("zot: its suite ran against {}", path.display())),
+        None => report::progress("zot: its suite did not run, there is no zot on the PATH and ZOT is not set"),
     }
 }
 
@@ -112,20 +115,4 @@ fn cargo_deny() -> Result<bool> {
     }
     execute(cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
     Ok(true)
-}
-
-fn find_zot() -> Result<Option<PathBuf>> {
-    if let Some(path) = env::var_os(ZOT_VARIABLE)
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-    {
-        if !path.is_file() {
-            bail!("ZOT is set, but there is no {}", path.display());
-        }
-        return Ok(Some(path));
-    }
-    let path = env::var_os("PATH").unwrap_or_default();
-    Ok(env::split_paths(&path)
-        .map(|folder| folder.join("zot"))
-        .find(|file| file.is_file()))
 }

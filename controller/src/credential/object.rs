@@ -241,7 +241,10 @@ impl ObjectCredential {
             ttl: signed(settings.jwt_ttl),
         };
         if subject.exceeds_oidc_subject() {
-            tracing::warn!(subject = subject.as_str(), "longer than the 255 characters that OIDC verifiers must accept");
+            tracing::warn!(
+                subject = subject.as_str(),
+                "longer than the 255 characters that OIDC verifiers must accept"
+            );
         }
         let svid = authority
             .mint(&request, Timestamp::now(), &SystemRandom::new())

@@ -22,7 +22,8 @@ use tempfile::TempDir;
 pub use access_log::AccessEntry;
 pub use options::{Accept, ClientAuth, ClientCa, Issuer, Keys, RegistryOptions, TokenEndpoint};
 pub use push::{
-    Artifact, CONFIG_MEDIA_TYPE, CONTENT_MEDIA_TYPE, INDEX_MEDIA_TYPE, Layer, MANIFEST_MEDIA_TYPE, Pushed, tar_gz,
+    Artifact, CONFIG, CONFIG_MEDIA_TYPE, CONTENT_MEDIA_TYPE, INDEX_MEDIA_TYPE, Layer, MANIFEST_MEDIA_TYPE, Pushed,
+    tar_gz,
 };
 
 use crate::{

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::{ADMIN, RegistryServer};
 use crate::digest;
 
+/// The empty config of an artifact.
+pub const CONFIG: &[u8] = b"{}";
 /// Media type of an OCI image manifest.
 pub const MANIFEST_MEDIA_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Media type of an OCI image index.
@@ -58,6 +60,21 @@ impl Artifact {
     }
 }
 
+impl Artifact {
+    /// The image manifest over [`CONFIG`] and the layers, as it is pushed.
+    pub fn manifest(&self) -> Result<Vec<u8>> {
+        let describe = |layer: &Layer| descriptor(&layer.media_type, &digest::oci(&layer.data), layer.data.len());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_MEDIA_TYPE,
+            "config": descriptor(CONFIG_MEDIA_TYPE, &digest::oci(CONFIG), CONFIG.len()),
+            "layers": self.layers.iter().map(describe).collect::<Vec<_>>(),
+            "annotations": self.annotations,
+        });
+        Ok(serde_json::to_vec(&manifest)?)
+    }
+}
+
 /// What was pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pushed {
@@ -86,22 +103,12 @@ pub fn tar_gz(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
 impl RegistryServer {
     /// Pushes an artifact and tags it.
     pub async fn push(&self, repository: &str, tag: &str, artifact: &Artifact) -> Result<Pushed> {
-        let config = self.push_blob(repository, b"{}").await?;
+        self.push_blob(repository, CONFIG).await?;
         let mut layers = Vec::new();
-        let mut descriptors = Vec::new();
         for layer in &artifact.layers {
-            let digest = self.push_blob(repository, &layer.data).await?;
-            descriptors.push(descriptor(&layer.media_type, &digest, layer.data.len()));
-            layers.push(digest);
+            layers.push(self.push_blob(repository, &layer.data).await?);
         }
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_MEDIA_TYPE,
-            "config": descriptor(CONFIG_MEDIA_TYPE, &config, 2),
-            "layers": descriptors,
-            "annotations": artifact.annotations,
-        });
-        let bytes = serde_json::to_vec(&manifest)?;
+        let bytes = artifact.manifest()?;
         let digest = self.push_manifest(repository, tag, MANIFEST_MEDIA_TYPE, &bytes).await?;
         Ok(Pushed {
             digest,

@@ -132,8 +132,12 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
     };
     pass.interval = Some(validated.interval);
     if object.spec.interval.to_std() < validated.interval {
-        tracing::info!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name,
-            "spec.interval is shorter than --min-interval, which is used instead");
+        tracing::info!(
+            controllerKind = KIND,
+            namespace = &*key.namespace,
+            name = &*key.name,
+            "spec.interval is shorter than --min-interval, which is used instead"
+        );
     }
     let mut pull = Pull::new(ctx, key, object, &validated, opened);
     pass.outcome = match progress::watched(ctx, object, &mut pull).await {
@@ -162,7 +166,13 @@ async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRep
         Ok(Written::Overtaken) => return Next::After(ctx.backoff.delay(1)),
         Err(error) => {
             let error = chain(&error);
-            tracing::error!(controllerKind = KIND, namespace = &*key.namespace, name = &*key.name, error, "status not written");
+            tracing::error!(
+                controllerKind = KIND,
+                namespace = &*key.namespace,
+                name = &*key.name,
+                error,
+                "status not written"
+            );
             return Next::After(ctx.backoff.delay(ctx.queue.failed(key)));
         }
     }
