@@ -21,7 +21,7 @@ use serde_json::json;
 use super::usage::{self, Usage};
 use crate::{
     cluster::Cluster,
-    controller::{Controller, Installation, Ports},
+    controller::{self, Controller, Installation, Ports},
     registry::{Artifact, RegistryOptions, RegistryServer},
 };
 
@@ -93,6 +93,8 @@ pub async fn run(
         .context("not all Ready in time")???;
     let cold_start_seconds = started.elapsed().as_secs_f64();
     let after = usage::below_this_process()?;
+    // The last Events of the cold start are still on their way.
+    tokio::time::sleep(interval).await;
     let steady = observe(cluster, installation, &registry, steady).await?;
     Ok(FleetReport {
         objects,
@@ -189,7 +191,10 @@ async fn observe(
         .iter()
         .filter(|event| event.verb != "watch")
         .count();
-    let cpu = spent(&before, &after).get(CONTROLLER).copied().unwrap_or_default();
+    let cpu = spent(&before, &after)
+        .get(&controller_name())
+        .copied()
+        .unwrap_or_default();
     Ok(SteadyReport {
         seconds,
         passes,
@@ -199,8 +204,12 @@ async fn observe(
     })
 }
 
-/// Name of the controller's process.
-const CONTROLLER: &str = "mintmark";
+/// Name of the controller's process, as Linux cuts it.
+fn controller_name() -> String {
+    let name = controller::binary().ok().and_then(|path| path.file_name());
+    name.map(|name| name.to_string_lossy().chars().take(15).collect())
+        .unwrap_or_default()
+}
 
 fn spent(before: &BTreeMap<String, Usage>, after: &BTreeMap<String, Usage>) -> BTreeMap<String, f64> {
     let earlier = |name: &String| before.get(name).map_or(0.0, |usage| usage.cpu_seconds);
@@ -212,7 +221,7 @@ fn spent(before: &BTreeMap<String, Usage>, after: &BTreeMap<String, Usage>) -> B
 }
 
 fn mib(used: &BTreeMap<String, Usage>) -> f64 {
-    let bytes = used.get(CONTROLLER).map_or(0, |usage| usage.resident_bytes);
+    let bytes = used.get(&controller_name()).map_or(0, |usage| usage.resident_bytes);
     number(usize::try_from(bytes).unwrap_or(usize::MAX)) / (1024.0 * 1024.0)
 }
 

@@ -29,6 +29,9 @@ pub struct BenchOptions {
     /// Seconds of steady state to observe.
     #[arg(long, default_value_t = 30)]
     steady: u64,
+    /// Measure this controller instead of building one, for a comparison.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Leave the mint rates out.
     #[arg(long)]
     no_mint: bool,
@@ -52,7 +55,7 @@ struct MintRate {
 pub fn run(options: &BenchOptions) -> Result<()> {
     report::heading("building");
     servers::ensure()?;
-    let binary = release_binary()?;
+    let binary = options.binary.clone().map_or_else(release_binary, Ok)?;
     let mint = if options.no_mint { Vec::new() } else { mint_rates()? };
     report::heading("fleet");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -13,7 +13,7 @@ use super::{
     status,
 };
 use crate::{
-    artifact::{self, Binding, CredentialBinding, Draft, Record, Standing, Storage, StorageError},
+    artifact::{self, Binding, CredentialBinding, Draft, Record, Staged, Standing, Storage, StorageError},
     content::{ContentError, Limits, Patterns, extract, select_layer},
     credential::{CredentialSource, ObjectCredential, Unavailable, Wanted},
     reconcile::{
@@ -46,7 +46,11 @@ pub async fn open(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRep
     let uid = object.uid().unwrap_or_default();
     let standing = blocking(&ctx.storage, {
         let key = storage_key.clone();
-        move |storage| storage.begin_pass(&key, &uid, Timestamp::now())
+        move |storage| {
+            storage
+                .begin_pass(&key, &uid, Timestamp::now())
+                .map_err(|error| storage_error(&error))
+        }
     })
     .await?;
     Ok(match standing {
@@ -277,17 +281,17 @@ impl<'a> Pull<'a> {
         })?;
         // The registry is done with; others may have its permit while this layer is extracted.
         session.leave();
-        let _slot = self.ctx.extractions.acquire().await;
+        let slot = self.ctx.extractions.acquire().await;
         let (key, limits) = (self.opened.key.clone(), self.ctx.settings.extract_limits);
-        let storage = self.ctx.storage.clone();
-        tokio::task::spawn_blocking(move || store(&storage, &key, blob, &limits, draft))
-            .await
-            .unwrap_or_else(|_| {
-                Err(StepError::storage(
-                    reason::ARCHIVE_OPERATION_FAILED,
-                    "archiving was interrupted",
-                ))
-            })
+        let staged = blocking(&self.ctx.storage, move |storage| archive(storage, &key, blob, &limits)).await?;
+        // What is left is waiting for the disk, which many may do at a time.
+        drop(slot);
+        blocking(&self.ctx.storage, move |_| {
+            staged
+                .commit(draft, Timestamp::now())
+                .map_err(|error| storage_error(&error))
+        })
+        .await
     }
 
     async fn download(&self, session: &mut Session, layer: &Descriptor) -> Result<Blob, Download> {
@@ -353,21 +357,13 @@ impl Read for Blob {
     }
 }
 
-/// Extracts the layer and stores its archive. Blocks.
-fn store(
-    storage: &Storage,
-    key: &artifact::ObjectKey,
-    blob: Blob,
-    limits: &Limits,
-    draft: Draft,
-) -> Result<Arc<Record>, StepError> {
+/// Extracts the layer and writes its archive into a file that has no name yet. Blocks.
+fn archive(storage: &Storage, key: &artifact::ObjectKey, blob: Blob, limits: &Limits) -> Result<Staged, StepError> {
     let mut tree = extract(blob, limits, &storage.staging_path()).map_err(|error| content_error(&error))?;
     let mut staged = storage.stage(key).map_err(|error| storage_error(&error))?;
     tree.write_archive(&Patterns::built_in(), &mut staged)
         .map_err(|error| content_error(&error))?;
-    staged
-        .commit(draft, Timestamp::now())
-        .map_err(|error| storage_error(&error))
+    Ok(staged)
 }
 
 fn check_metadata(manifest: &ResolvedManifest) -> Result<(), StepError> {
@@ -404,16 +400,17 @@ fn storage_error(error: &StorageError) -> StepError {
     StepError::storage(reason, error.to_string())
 }
 
+/// Runs `work` where it may block.
 async fn blocking<T: Send + 'static>(
     storage: &Storage,
-    work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+    work: impl FnOnce(&Storage) -> Result<T, StepError> + Send + 'static,
 ) -> Result<T, StepError> {
     let storage = storage.clone();
     match tokio::task::spawn_blocking(move || work(&storage)).await {
-        Ok(result) => result.map_err(|error| storage_error(&error)),
+        Ok(result) => result,
         Err(_) => Err(StepError::storage(
-            reason::STAT_OPERATION_FAILED,
-            "storage task was interrupted",
+            reason::ARCHIVE_OPERATION_FAILED,
+            "storing was interrupted",
         )),
     }
 }
