@@ -6,6 +6,8 @@ mod events;
 mod fetch;
 mod progress;
 mod status;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::{sync::Arc, time::Instant};

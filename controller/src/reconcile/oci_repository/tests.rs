@@ -1,0 +1,227 @@
+//! The pure ends of a pass: what a spec is turned into, and what status says afterwards.
+
+use jiff::Timestamp;
+use mintmark_api::{
+    artifact::Artifact,
+    condition::{Condition, reason},
+    oci_repository::{OciRepository, OciRepositoryStatus},
+};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::{
+    Outcome, Reference, ValidatedOciRepository,
+    status::{Findings, differs, progressing},
+};
+use crate::{
+    artifact::AdvertisedAddress,
+    content::Limits,
+    credential::Wanted,
+    reconcile::{Policy, Settings, StepError},
+};
+
+fn settings() -> Settings {
+    Settings {
+        runtime_namespace: "mintmark-system".into(),
+        issuer_secrets: vec!["mintmark-signing".to_owned()],
+        default_service_account: None,
+        min_interval: std::time::Duration::from_secs(1),
+        max_timeout: std::time::Duration::from_mins(10),
+        interval_jitter_percent: 5,
+        artifact_max_size: 0,
+        extract_limits: Limits::default(),
+    }
+}
+
+/// An object of generation 3 in namespace `mintmark-system`, where the issuer's Secret is.
+fn object(more: &Value) -> OciRepository {
+    let mut spec = json!({"url": "oci://registry.example/team/app", "interval": "1m"});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(json!({
+        "apiVersion": "source.toolkit.fluxcd.io/v1",
+        "kind": "OCIRepository",
+        "metadata": {"name": "app", "namespace": "mintmark-system", "uid": "u", "generation": 3},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
+    ValidatedOciRepository::new(&object(more), &settings())
+}
+
+#[rstest]
+#[case(json!({"ref": {"semver": ">1"}}), "spec.ref.semver is not supported yet")]
+#[case(json!({"layerSelector": {"operation": "copy"}}), "spec.layerSelector.operation is not supported yet")]
+#[case(json!({"secretRef": {"name": "s"}}), "spec.secretRef is not supported yet")]
+#[case(json!({"serviceAccountName": "s"}), "spec.serviceAccountName is not supported yet")]
+#[case(json!({"proxySecretRef": {"name": "s"}}), "spec.proxySecretRef is not supported yet")]
+#[case(json!({"ignore": ""}), "spec.ignore is not supported yet")]
+fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] message: &str) {
+    let error = validate(&more).unwrap_err();
+    assert_eq!(
+        (error.reason, error.message.as_str()),
+        (reason::FIELD_NOT_SUPPORTED, message)
+    );
+    assert_eq!((error.policy, error.condition), (Policy::Terminal, None));
+}
+
+#[rstest]
+#[case(json!({"verify": {"provider": "cosign"}}), reason::VERIFICATION_NOT_SUPPORTED)]
+#[case(json!({"provider": "aws"}), reason::PROVIDER_NOT_SUPPORTED)]
+#[case(json!({"url": "oci://registry.example/app:v1"}), reason::URL_INVALID)]
+#[case(json!({"ref": {"tag": "-x"}}), reason::URL_INVALID)]
+#[case(json!({"ref": {"digest": "sha256:xyz"}}), reason::URL_INVALID)]
+#[case(json!({"credential": "SpiffeJWT"}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"credential": "SpiffeJWT", "audiences": ["a"], "secretRef": {"name": "s"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"credential": "Other", "audiences": ["a"]}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"certSecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"url": "oci://alpine", "credential": "SpiffeCertificate"}), reason::URL_INVALID)]
+fn what_only_an_edit_mends_is_terminal(#[case] more: Value, #[case] reason: &str) {
+    let error = validate(&more).unwrap_err();
+    assert_eq!((error.reason, error.policy), (reason, Policy::Terminal), "{error}");
+}
+
+#[test]
+fn a_valid_spec_holds_sorted_audiences_and_clamped_times() {
+    let valid =
+        validate(&json!({"credential": "SpiffeJWT", "audiences": ["b", "a"], "interval": "10ms", "timeout": "59m"}));
+    let valid = valid.unwrap();
+    let audiences: Vec<_> = valid.credential.audiences().iter().map(ToString::to_string).collect();
+    assert_eq!(audiences, ["a", "b"]);
+    assert_eq!((valid.interval.as_secs(), valid.timeout.as_secs()), (1, 600));
+    assert!(matches!(valid.reference, Reference::Tag(tag) if tag.as_str() == "latest"));
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let by_digest = validate(&json!({"ref": {"tag": "v1", "digest": digest}})).unwrap();
+    assert!(matches!(by_digest.reference, Reference::Digest(found) if found.as_str() == digest));
+    assert_eq!(by_digest.credential, Wanted::Anonymous);
+}
+
+fn address() -> AdvertisedAddress {
+    AdvertisedAddress::new(Some("mintmark.svc"), "", || None).unwrap()
+}
+
+fn failed(error: StepError) -> Outcome {
+    Outcome::Failed { error, outdated: None }
+}
+
+fn status(object: &OciRepository, outcome: &Outcome) -> OciRepositoryStatus {
+    let findings = Findings {
+        outcome,
+        stored: None,
+        credential: None,
+        address: &address(),
+    };
+    findings.status(object, Timestamp::from_second(1_000).unwrap())
+}
+
+fn summary(conditions: &[Condition]) -> Vec<String> {
+    conditions
+        .iter()
+        .map(|c| format!("{}={} {}", c.type_, c.status, c.reason))
+        .collect()
+}
+
+fn with_artifact(url: &str) -> OciRepository {
+    let mut object = object(&json!({}));
+    let artifact: Artifact = serde_json::from_value(json!({
+        "digest": "sha256:00", "lastUpdateTime": "2026-06-30T08:11:12Z", "path": "p", "revision": "v1@sha256:00", "url": url,
+    }))
+    .unwrap();
+    object.status = Some(OciRepositoryStatus {
+        artifact: Some(artifact),
+        ..OciRepositoryStatus::default()
+    });
+    object
+}
+
+#[test]
+fn a_retryable_failure_does_not_observe_the_generation() {
+    let status = status(
+        &object(&json!({})),
+        &failed(StepError::fetch("OCIArtifactPullFailed", "no")),
+    );
+    assert_eq!(status.observed_generation, None);
+    assert_eq!(
+        summary(&status.conditions),
+        [
+            "Reconciling=True ProgressingWithRetry",
+            "Ready=False OCIArtifactPullFailed",
+            "FetchFailed=True OCIArtifactPullFailed"
+        ]
+    );
+}
+
+#[test]
+fn a_terminal_failure_stalls_and_observes_the_generation() {
+    let status = status(&object(&json!({})), &failed(StepError::unsupported("ignore")));
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(
+        summary(&status.conditions),
+        ["Stalled=True FieldNotSupported", "Ready=False FieldNotSupported"]
+    );
+}
+
+#[test]
+fn an_artifact_of_ours_without_a_record_is_forged_and_goes() {
+    let error = || failed(StepError::fetch("OCIArtifactPullFailed", "no"));
+    let ours = status(
+        &with_artifact("http://mintmark.svc/ocirepository/other/app/x.tar.gz"),
+        &error(),
+    );
+    assert_eq!((ours.artifact, ours.url), (None, None));
+    let theirs = status(
+        &with_artifact("http://source-controller.flux-system.svc/x.tar.gz"),
+        &error(),
+    );
+    assert!(
+        theirs.artifact.is_some(),
+        "another controller serves it until ours is there"
+    );
+    assert!(summary(&theirs.conditions).contains(&"ArtifactInStorage=True Succeeded".to_owned()));
+}
+
+#[test]
+fn suspension_observes_and_changes_nothing_else() {
+    let mut suspended = with_artifact("http://mintmark.svc/forged.tar.gz");
+    suspended.metadata.annotations = Some([("reconcile.fluxcd.io/requestedAt".to_owned(), "now".to_owned())].into());
+    let status = status(&suspended, &Outcome::Suspended);
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.last_handled_reconcile_at.as_deref(), Some("now"));
+    assert_eq!(status.artifact, suspended.status.unwrap().artifact);
+    assert!(status.conditions.is_empty());
+}
+
+#[test]
+fn the_credential_alone_is_no_reason_to_write() {
+    let old = OciRepositoryStatus::default();
+    let credential = serde_json::from_value(json!({"type": "SpiffeJWT", "subject": "s", "keyID": "k2"})).unwrap();
+    let new = OciRepositoryStatus {
+        credential: Some(credential),
+        ..old.clone()
+    };
+    assert!(!differs(Some(&old), &new));
+    assert!(differs(
+        Some(&old),
+        &OciRepositoryStatus {
+            url: Some("u".to_owned()),
+            ..new
+        }
+    ));
+    assert!(differs(None, &old));
+}
+
+#[test]
+fn progress_is_told_with_ready_unknown() {
+    let status = progressing(&object(&json!({})), "building artifact", Timestamp::UNIX_EPOCH);
+    assert_eq!(
+        summary(&status.conditions),
+        ["Reconciling=True Progressing", "Ready=Unknown Progressing"]
+    );
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.message == "building artifact")
+    );
+}
