@@ -1,9 +1,7 @@
-//! How long a failed object waits for its next pass: exponential per object, forgotten on the first success.
-//!
-//! Pure bookkeeping without clock or timer. The caller schedules the returned delay and drops a deleted object with
-//! [`Backoff::reset`].
+//! How long a failed object waits for its next pass: doubled with each failure in a row, within two bounds. Pure; the
+//! queue counts the failures.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::time::Duration;
 
 /// Lower bound (first delay) and upper bound of the exponential curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,72 +55,18 @@ impl Default for BackoffPolicy {
     }
 }
 
-/// Failures in a row, by object. Holds an entry only for objects that are failing now.
-#[derive(Debug)]
-pub struct Backoff<K> {
-    policy: BackoffPolicy,
-    failures: HashMap<K, u32>,
-}
-
-impl<K: Hash + Eq> Backoff<K> {
-    /// No failures yet.
-    pub fn new(policy: BackoffPolicy) -> Self {
-        Self {
-            policy,
-            failures: HashMap::new(),
-        }
-    }
-
-    /// Records one more failure of `key` and returns the delay before its next pass.
-    pub fn failed(&mut self, key: K) -> Duration {
-        let failures = self.failures.entry(key).or_insert(0);
-        *failures = failures.saturating_add(1);
-        self.policy.delay(*failures)
-    }
-
-    /// Forgets `key`: its pass succeeded, its spec changed, or it was deleted. Returns how many failures it had.
-    pub fn reset(&mut self, key: &K) -> u32 {
-        self.failures.remove(key).unwrap_or(0)
-    }
-
-    /// Failures in a row of `key`.
-    pub fn failures(&self, key: &K) -> u32 {
-        self.failures.get(key).copied().unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn doubles_from_750_ms_up_to_15_minutes() {
-        let mut backoff = Backoff::new(BackoffPolicy::default());
-        let delays: Vec<_> = (0..13).map(|_| backoff.failed("a").as_millis()).collect();
+        let policy = BackoffPolicy::default();
+        let delays: Vec<_> = (1..14).map(|failures| policy.delay(failures).as_millis()).collect();
         let expected = [
             750, 1_500, 3_000, 6_000, 12_000, 24_000, 48_000, 96_000, 192_000, 384_000, 768_000, 900_000, 900_000,
         ];
         assert_eq!(delays, expected);
-    }
-
-    #[test]
-    fn objects_do_not_slow_each_other() {
-        let mut backoff = Backoff::new(BackoffPolicy::default());
-        for _ in 0..5 {
-            backoff.failed("a");
-        }
-        assert_eq!(backoff.failed("b"), Duration::from_millis(750));
-        assert_eq!(backoff.failures(&"a"), 5);
-    }
-
-    #[test]
-    fn a_success_starts_over() {
-        let mut backoff = Backoff::new(BackoffPolicy::default());
-        backoff.failed("a");
-        backoff.failed("a");
-        assert_eq!(backoff.reset(&"a"), 2);
-        assert_eq!(backoff.reset(&"a"), 0);
-        assert_eq!(backoff.failed("a"), Duration::from_millis(750));
     }
 
     #[test]
