@@ -1,7 +1,7 @@
 //! What the process learns of its cluster at start: the client, its own namespace, its own account, and what the API
 //! server accepts as audiences, which no token for a registry may carry.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Display, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use ipnet::IpNet;
@@ -88,12 +88,18 @@ impl Cluster {
 
 async fn config(kubeconfig: Option<&Path>) -> Result<Config, CliError> {
     let Some(path) = kubeconfig else {
-        return Ok(Config::infer().await.context("no kubeconfig and not in a Pod")?);
+        let none = |error| FlagError::new("kubeconfig", format!("is needed outside a Pod: {}", first_line(&error)));
+        return Ok(Config::infer().await.map_err(none)?);
     };
-    let bad = |error: &dyn std::fmt::Display| FlagError::new("kubeconfig", format!("{}: {error}", path.display()));
+    let bad = |error: &dyn Display| FlagError::new("kubeconfig", format!("{}: {}", path.display(), first_line(error)));
     let kubeconfig = Kubeconfig::read_from(path).map_err(|error| bad(&error))?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     Ok(config.map_err(|error| bad(&error))?)
+}
+
+/// What is wrong with a kubeconfig, without the excerpt of the file that a parser adds: it may hold a token.
+fn first_line(error: &dyn Display) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn is_in_cluster(flags: &ControllerFlags) -> bool {
@@ -146,6 +152,15 @@ async fn published_issuer(client: &Client) -> Result<Option<String>, kube::Error
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_damaged_kubeconfig_is_told_in_one_line_without_its_content() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "users: [{user: {token: planted}}\n: damaged").unwrap();
+        let error = config(Some(file.path())).await.err().unwrap().to_string();
+        assert!(error.starts_with("--kubeconfig: "), "{error}");
+        assert!(!error.contains('\n') && !error.contains("planted"), "{error}");
+    }
 
     #[test]
     fn accounts_come_from_the_subject() {
