@@ -248,7 +248,7 @@ impl ObjectCredential {
         }
         let svid = authority
             .mint(&request, Timestamp::now(), &SystemRandom::new())
-            .map_err(|error| refused_by(&error.to_string()))?;
+            .map_err(|error| not_minted(&error))?;
         audit::minted(
             &self.object,
             subject.as_str(),
@@ -281,7 +281,7 @@ impl ObjectCredential {
         let ttl = signed(self.credentials.settings.x509_ttl);
         let svid = authority
             .mint(subject, ttl, Timestamp::now(), &SystemRandom::new())
-            .map_err(|error| refused_by(&error.to_string()))?;
+            .map_err(|error| not_minted(&error))?;
         audit::minted(
             &self.object,
             subject.as_str(),
@@ -354,6 +354,14 @@ fn no_signer(why: &NoSigner) -> CredentialError {
     CredentialError {
         message: why.to_string(),
         transient: !why.is_permanent(),
+    }
+}
+
+/// A CA that has ended or a lack of randomness: another try, with what the signing Secret holds then, may do.
+fn not_minted(error: &dyn std::error::Error) -> CredentialError {
+    CredentialError {
+        message: error.to_string(),
+        transient: true,
     }
 }
 

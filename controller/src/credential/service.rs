@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use mintmark_issuer::{IssuerUrl, SpiffeId, TrustDomain};
 
 use super::{
@@ -36,13 +37,16 @@ pub struct CredentialSettings {
 /// Why a credential cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// A flag is not given, or the key cannot do it.
+    /// A flag is not given.
     #[error("{0}")]
     NotConfigured(String),
+    /// The key or certificate in the signing Secret cannot do it: everything goes on when another one is there.
+    #[error("{0}")]
+    WrongKey(String),
     /// What the object asks for is refused.
     #[error("{0}")]
     Invalid(String),
-    /// The signing Secret is absent or unusable: everything goes on the moment it is good.
+    /// The signing Secret is absent or unusable, or its CA has ended: everything goes on the moment it is good.
     #[error("{0}")]
     WaitingForIssuer(String),
     /// May work the next time.
@@ -163,23 +167,34 @@ impl Credentials {
         if is_jwt && self.settings.issuer.is_none() {
             return Err(missing("--spiffe-issuer"));
         }
-        let set = self.signing.borrow().clone();
-        let refusal = if is_jwt {
-            set.jwt.as_ref().err()
-        } else {
-            set.x509.as_ref().err()
-        };
-        match refusal {
-            None => {}
-            Some(why) if why.is_permanent() => return Err(Unavailable::NotConfigured(why.to_string())),
-            Some(why) => {
-                return Err(Unavailable::WaitingForIssuer(format!(
-                    "signing Secret '{secret}': {why}"
-                )));
-            }
+        let refusal = self.refusal(is_jwt, Timestamp::now());
+        if let Some((why, is_permanent)) = refusal {
+            return Err(if is_permanent {
+                Unavailable::WrongKey(why)
+            } else {
+                Unavailable::WaitingForIssuer(format!("signing Secret '{secret}': {why}"))
+            });
         }
         SpiffeId::for_object(domain, object.plural, &object.namespace, &object.name)
             .map_err(|error| Unavailable::Invalid(error.to_string()))
+    }
+
+    /// Why nothing can be minted now, if so, and whether only another kind of key or certificate helps.
+    fn refusal(&self, is_jwt: bool, now: Timestamp) -> Option<(String, bool)> {
+        let set = self.signing.borrow().clone();
+        let time = if is_jwt {
+            set.jwt
+                .as_ref()
+                .map(|jwt| jwt.check_time(now).map_err(|error| error.to_string()))
+        } else {
+            set.x509
+                .as_ref()
+                .map(|x509| x509.check_time(now).map_err(|error| error.to_string()))
+        };
+        match time {
+            Ok(time) => time.err().map(|why| (why, false)),
+            Err(why) => Some((why.to_string(), why.is_permanent())),
+        }
     }
 
     /// Whose token is requested, and whether it may be.

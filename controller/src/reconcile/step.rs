@@ -12,6 +12,15 @@ pub enum Policy {
     Transient,
     /// Requeued the moment the issuer can sign; retried with backoff besides.
     WaitingForIssuer,
+    /// `Stalled=True` until the signing Secret holds another kind of key or certificate.
+    WaitingForAnotherKey,
+}
+
+impl Policy {
+    /// Whether time alone changes nothing: `Stalled=True`, no backoff.
+    pub fn is_stalled(self) -> bool {
+        matches!(self, Self::Terminal | Self::WaitingForAnotherKey)
+    }
 }
 
 /// A failed step.
@@ -68,6 +77,14 @@ impl StepError {
             condition: None,
             reason: reason::FIELD_NOT_SUPPORTED,
             message,
+        }
+    }
+
+    /// The signing Secret is fine, but its key or certificate cannot do it.
+    pub fn waiting_for_another_key(message: impl Into<String>) -> Self {
+        Self {
+            policy: Policy::WaitingForAnotherKey,
+            ..Self::terminal(reason::CREDENTIAL_NOT_CONFIGURED, message)
         }
     }
 

@@ -161,6 +161,11 @@ impl JwtAuthority {
         self.not_after
     }
 
+    /// Whether a token minted at this time would be valid for a second at least.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), JwtMintError> {
+        self.validity(SignedDuration::from_secs(1), now).map(drop)
+    }
+
     /// Mints one token: `iat` = `nbf` = `now` − 5 s, `exp` = `now` + ttl but not after the certificate's end.
     pub fn mint(&self, request: &JwtRequest<'_>, now: Timestamp, random: &dyn Random) -> Result<JwtSvid, JwtMintError> {
         let aud = match request.audiences {

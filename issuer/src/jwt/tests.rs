@@ -119,6 +119,8 @@ fn no_token_outlives_the_certificate() {
         mint(&authority, &["a"], 300, at(100)).err(),
         Some(JwtMintError::Expired(at(100)))
     );
+    assert_eq!(authority.check_time(at(99)), Ok(()));
+    assert_eq!(authority.check_time(at(100)), Err(JwtMintError::Expired(at(100))));
 }
 
 #[rstest]

@@ -126,6 +126,11 @@ impl X509Authority {
         })
     }
 
+    /// Whether a certificate minted at this time would be valid for 60 s at least.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), X509MintError> {
+        self.validity(SHORTEST_LIFE, now).map(drop)
+    }
+
     fn validity(&self, ttl: SignedDuration, now: Timestamp) -> Result<(Timestamp, Timestamp), X509MintError> {
         if ttl < SHORTEST_LIFE {
             return Err(X509MintError::Life);

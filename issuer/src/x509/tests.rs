@@ -138,6 +138,11 @@ fn no_certificate_outlives_its_ca() {
         mint(x509(&authority), 3600, at(541)).err(),
         Some(X509MintError::Expiring(at(600)))
     );
+    assert_eq!(x509(&authority).check_time(at(540)), Ok(()));
+    assert_eq!(
+        x509(&authority).check_time(at(541)),
+        Err(X509MintError::Expiring(at(600)))
+    );
 }
 
 #[test]

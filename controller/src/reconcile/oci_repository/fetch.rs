@@ -198,6 +198,7 @@ impl<'a> Pull<'a> {
             .source(&object, &self.spec.credential, &self.spec.origin);
         source.map(Arc::new).map_err(|unavailable| match unavailable {
             Unavailable::NotConfigured(why) => StepError::terminal(reason::CREDENTIAL_NOT_CONFIGURED, why),
+            Unavailable::WrongKey(why) => StepError::waiting_for_another_key(why),
             Unavailable::Invalid(why) => StepError::terminal(reason::CREDENTIAL_INVALID, why),
             Unavailable::WaitingForIssuer(why) => StepError::waiting_for_issuer(why),
             Unavailable::Transient(why) => StepError::fetch(

@@ -193,6 +193,15 @@ fn after_failure(ctx: &Context<OciRepository>, key: &ObjectKey, error: &StepErro
     match error.policy {
         Policy::Terminal => Next::Never,
         Policy::Transient => Next::After(ctx.backoff.delay(ctx.queue.failed(key))),
+        Policy::WaitingForAnotherKey => {
+            ctx.waiting.add(key.clone());
+            // As below; while one use is missing, it is taken for the one that this object needs.
+            let set = ctx.signing.borrow();
+            if set.jwt.is_ok() && set.x509.is_ok() {
+                return Next::After(ctx.backoff.delay(1));
+            }
+            Next::Never
+        }
         Policy::WaitingForIssuer => {
             ctx.waiting.add(key.clone());
             // It may have become good between this pass's look and the line above.

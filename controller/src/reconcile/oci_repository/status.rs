@@ -101,7 +101,7 @@ impl Findings<'_> {
         match self.outcome {
             Outcome::Ready | Outcome::Suspended => true,
             Outcome::Failed { error, .. } => {
-                error.policy == Policy::Terminal || status.observed_generation.is_some_and(|seen| seen > current)
+                error.policy.is_stalled() || status.observed_generation.is_some_and(|seen| seen > current)
             }
         }
     }
@@ -142,7 +142,7 @@ impl Findings<'_> {
             findings.push(outdated_by(revision));
         }
         findings.push(match error.policy {
-            Policy::Terminal => Finding::new(STALLED, error.reason, &error.message),
+            Policy::Terminal | Policy::WaitingForAnotherKey => Finding::new(STALLED, error.reason, &error.message),
             Policy::Transient | Policy::WaitingForIssuer => {
                 let message = outdated
                     .as_deref()
