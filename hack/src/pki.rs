@@ -1,9 +1,12 @@
 //! Certificate authorities and certificates for the servers of the harness, made with rcgen.
 //!
-//! Keys are EC P-256; certificates are valid from an hour ago for a day. Nothing here is the product's: the issuer's
+//! Keys are EC P-256; certificates are valid from an hour ago for a day unless said otherwise. Nothing here is the product's: the issuer's
 //! own CAs are made by the issuer's tests.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -27,7 +30,7 @@ pub struct KeyAndCertificate {
     pub certificate_pem: String,
 }
 
-/// A self-signed CA.
+/// A CA, self-signed unless it is an intermediate one.
 pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     own: KeyAndCertificate,
@@ -36,14 +39,30 @@ pub struct TestCa {
 impl TestCa {
     /// Makes a CA with this common name.
     pub fn new(common_name: &str) -> Result<Self> {
-        let mut params = params(common_name)?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self::make(ca_params(common_name)?, None)
+    }
+
+    /// Makes a CA that ends at this time, which may be over.
+    pub fn until(common_name: &str, not_after: SystemTime) -> Result<Self> {
+        let mut params = ca_params(common_name)?;
+        params.not_after = not_after.into();
+        Self::make(params, None)
+    }
+
+    /// Makes a CA under this one.
+    pub fn intermediate(&self, common_name: &str) -> Result<Self> {
+        Self::make(ca_params(common_name)?, Some(self))
+    }
+
+    fn make(params: CertificateParams, parent: Option<&Self>) -> Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let certificate_pem = pem("CERTIFICATE", params.self_signed(&key)?.der());
+        let certificate = match parent {
+            Some(parent) => params.signed_by(&key, &parent.issuer)?,
+            None => params.self_signed(&key)?,
+        };
         let own = KeyAndCertificate {
             key_pem: key_pem(&key),
-            certificate_pem,
+            certificate_pem: pem("CERTIFICATE", certificate.der()),
         };
         Ok(Self {
             issuer: Issuer::new(params, key),
@@ -128,9 +147,16 @@ fn params(common_name: &str) -> Result<CertificateParams> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.use_authority_key_identifier_extension = true;
-    let now = std::time::SystemTime::now();
+    let now = SystemTime::now();
     params.not_before = now.checked_sub(Duration::from_hours(1)).context("clock")?.into();
     params.not_after = now.checked_add(Duration::from_hours(24)).context("clock")?.into();
+    Ok(params)
+}
+
+fn ca_params(common_name: &str) -> Result<CertificateParams> {
+    let mut params = params(common_name)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
 }
 

@@ -81,10 +81,15 @@ impl Env {
 
     /// Starts the controller without waiting.
     pub fn start(&self, more: &[&str]) -> Result<Controller> {
+        self.start_as(&self.ports.issuer_url(), more)
+    }
+
+    /// The same as an issuer of another URL, which leads to the controller's port somehow.
+    pub fn start_as(&self, issuer: &str, more: &[&str]) -> Result<Controller> {
         let fixed = [
             format!("--watch-label-selector={LABEL}={}", self.id),
             format!("--spiffe-trust-domain={TRUST_DOMAIN}"),
-            format!("--spiffe-issuer={}", self.ports.issuer_url()),
+            format!("--spiffe-issuer={issuer}"),
             format!("--spiffe-secret-name={SIGNING_SECRET}"),
         ];
         let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();

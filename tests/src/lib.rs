@@ -3,3 +3,4 @@
 pub mod env;
 pub mod fault_registry;
 pub mod http;
+pub mod issuer;

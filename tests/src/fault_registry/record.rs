@@ -11,6 +11,8 @@ pub struct Connection {
     pub resumed: Option<bool>,
     /// DER of the client's leaf certificate.
     pub client_certificate: Option<Vec<u8>>,
+    /// DER of everything that the client sent, leaf first.
+    pub client_chain: Vec<Vec<u8>>,
 }
 
 /// One request.
@@ -64,11 +66,12 @@ pub(super) struct Records {
 }
 
 impl Records {
-    pub(super) fn connect(&mut self, resumed: Option<bool>, client_certificate: Option<Vec<u8>>) -> Connection {
+    pub(super) fn connect(&mut self, resumed: Option<bool>, client_chain: Vec<Vec<u8>>) -> Connection {
         let connection = Connection {
             id: self.accepted,
             resumed,
-            client_certificate,
+            client_certificate: client_chain.first().cloned(),
+            client_chain,
         };
         self.accepted += 1;
         self.connections.push(connection.clone());

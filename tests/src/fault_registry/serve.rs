@@ -150,15 +150,15 @@ pub(super) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>,
                 let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
                 connections.spawn(async move {
                     let Some(acceptor) = acceptor else {
-                        let connection = state.records.lock().unwrap().connect(None, None);
+                        let connection = state.records.lock().unwrap().connect(None, Vec::new());
                         return talk(stream, connection, state).await;
                     };
                     let Ok(stream) = acceptor.accept(stream).await else { return };
                     let session = stream.get_ref().1;
                     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-                    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-                    let certificate = certificate.map(|certificate| certificate.to_vec());
-                    let connection = state.records.lock().unwrap().connect(Some(resumed), certificate);
+                    let chain = session.peer_certificates().unwrap_or_default();
+                    let chain = chain.iter().map(|certificate| certificate.to_vec()).collect();
+                    let connection = state.records.lock().unwrap().connect(Some(resumed), chain);
                     talk(stream, connection, state).await;
                 });
             }
