@@ -10,5 +10,11 @@
 )]
 
 mod audiences;
+mod ca_shapes;
 mod crd_guard;
 mod credentials;
+mod documents;
+mod signing_secret;
+mod start_errors;
+mod structured_authentication;
+mod svids;
