@@ -2,19 +2,23 @@
 //! binding, fetch the layer and store its archive. A pass that finds nothing new ends after one HEAD request.
 
 use std::{
-    io::{Cursor, Read, Seek},
+    io::{Cursor, Seek},
     sync::Arc,
 };
+
+use kube::ResourceExt;
+use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Digest, oci_repository::OciRepository};
 
 use super::{
     Reference, ValidatedOciRepository,
     dereference::{self, Referents},
     progress::Drift,
     status,
+    store::{self, Blob, Opened},
 };
 use crate::{
-    artifact::{self, Binding, CredentialBinding, Draft, Record, Staged, Standing, Storage, StorageError},
-    content::{ContentError, Limits, Patterns, extract, select_layer},
+    artifact::{Binding, CredentialBinding, Draft, Record},
+    content::select_layer,
     credential::{CredentialSource, ObjectCredential, Unavailable, Wanted},
     reconcile::{
         Context, StepError,
@@ -23,57 +27,11 @@ use crate::{
     registry::{Descriptor, RegistryError, ResolvedManifest, Session, SessionSpec},
     watch::ObjectKey,
 };
-use jiff::Timestamp;
-use kube::ResourceExt;
-use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Digest, oci_repository::OciRepository};
 
 /// A layer up to this size is held in memory while it is fetched.
 const IN_MEMORY: u64 = 1024 * 1024;
 /// Annotations beyond this in all would be refused with the whole status (etcd takes 1.5 MiB).
 const METADATA_LIMIT: usize = 64 * 1024;
-
-/// What the storage holds when a pass begins.
-pub struct Opened {
-    /// The artifact, if it is whole.
-    pub record: Option<Arc<Record>>,
-    key: artifact::ObjectKey,
-    lost: bool,
-}
-
-/// Says to the storage that the object of `key` has this UID now, and looks at what is stored for it.
-pub async fn open(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Result<Opened, StepError> {
-    let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name).map_err(|error| storage_error(&error))?;
-    let uid = object.uid().unwrap_or_default();
-    let standing = blocking(&ctx.storage, {
-        let key = storage_key.clone();
-        move |storage| {
-            storage
-                .begin_pass(&key, &uid, Timestamp::now())
-                .map_err(|error| storage_error(&error))
-        }
-    })
-    .await?;
-    Ok(match standing {
-        Standing::Absent => Opened {
-            record: None,
-            key: storage_key,
-            lost: false,
-        },
-        Standing::Stored(record) => Opened {
-            record: Some(record),
-            key: storage_key,
-            lost: false,
-        },
-        Standing::Lost(_, loss) => {
-            super::events::lost(ctx, object, &loss.to_string());
-            Opened {
-                record: None,
-                key: storage_key,
-                lost: true,
-            }
-        }
-    })
-}
 
 /// One pull in progress.
 pub struct Pull<'a> {
@@ -282,17 +240,7 @@ impl<'a> Pull<'a> {
         })?;
         // The registry is done with; others may have its permit while this layer is extracted.
         session.leave();
-        let slot = self.ctx.extractions.acquire().await;
-        let (key, limits) = (self.opened.key.clone(), self.ctx.settings.extract_limits);
-        let staged = blocking(&self.ctx.storage, move |storage| archive(storage, &key, blob, &limits)).await?;
-        // What is left is waiting for the disk, which many may do at a time.
-        drop(slot);
-        blocking(&self.ctx.storage, move |_| {
-            staged
-                .commit(draft, Timestamp::now())
-                .map_err(|error| storage_error(&error))
-        })
-        .await
+        store::store(self.ctx, &self.opened.key, blob, draft).await
     }
 
     async fn download(&self, session: &mut Session, layer: &Descriptor) -> Result<Blob, Download> {
@@ -343,30 +291,6 @@ impl From<std::io::Error> for Download {
     }
 }
 
-/// A fetched layer.
-enum Blob {
-    Memory(Cursor<Vec<u8>>),
-    File(std::fs::File),
-}
-
-impl Read for Blob {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Memory(bytes) => bytes.read(buffer),
-            Self::File(file) => file.read(buffer),
-        }
-    }
-}
-
-/// Extracts the layer and writes its archive into a file that has no name yet. Blocks.
-fn archive(storage: &Storage, key: &artifact::ObjectKey, blob: Blob, limits: &Limits) -> Result<Staged, StepError> {
-    let mut tree = extract(blob, limits, &storage.staging_path()).map_err(|error| content_error(&error))?;
-    let mut staged = storage.stage(key).map_err(|error| storage_error(&error))?;
-    tree.write_archive(&Patterns::built_in(), &mut staged)
-        .map_err(|error| content_error(&error))?;
-    Ok(staged)
-}
-
 fn check_metadata(manifest: &ResolvedManifest) -> Result<(), StepError> {
     let size: usize = manifest
         .annotations
@@ -378,40 +302,4 @@ fn check_metadata(manifest: &ResolvedManifest) -> Result<(), StepError> {
     }
     let message = format!("the manifest's annotations take {size} bytes, more than {METADATA_LIMIT}");
     Err(StepError::terminal(reason::METADATA_TOO_LARGE, message))
-}
-
-fn content_error(error: &ContentError) -> StepError {
-    if error.is_layer_fault() {
-        let message = format!("failed to extract layer contents from artifact: {error}");
-        StepError::fetch(reason::OCI_ARTIFACT_LAYER_OPERATION_FAILED, message)
-    } else {
-        StepError::storage(
-            reason::ARCHIVE_OPERATION_FAILED,
-            format!("unable to archive artifact to storage: {error}"),
-        )
-    }
-}
-
-fn storage_error(error: &StorageError) -> StepError {
-    let reason = match error {
-        StorageError::Directory { .. } => reason::DIRECTORY_CREATION_FAILED,
-        StorageError::Stat { .. } => reason::STAT_OPERATION_FAILED,
-        _ => reason::ARCHIVE_OPERATION_FAILED,
-    };
-    StepError::storage(reason, error.to_string())
-}
-
-/// Runs `work` where it may block.
-async fn blocking<T: Send + 'static>(
-    storage: &Storage,
-    work: impl FnOnce(&Storage) -> Result<T, StepError> + Send + 'static,
-) -> Result<T, StepError> {
-    let storage = storage.clone();
-    match tokio::task::spawn_blocking(move || work(&storage)).await {
-        Ok(result) => result,
-        Err(_) => Err(StepError::storage(
-            reason::ARCHIVE_OPERATION_FAILED,
-            "storing was interrupted",
-        )),
-    }
 }

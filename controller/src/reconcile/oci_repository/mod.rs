@@ -6,6 +6,7 @@ mod events;
 mod fetch;
 mod progress;
 mod status;
+mod store;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -107,7 +108,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
         credential: None,
         interval: None,
     };
-    let opened = match fetch::open(ctx, key, object).await {
+    let opened = match store::open(ctx, key, object).await {
         Ok(opened) => opened,
         Err(error) => {
             pass.outcome = Outcome::Failed { error, outdated: None };
