@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::core::v1::{Event, Secret},
@@ -17,11 +18,12 @@ use mintmark_hack::{
     controller::{SIGNING_SECRET, signing_secret},
     pki::KeyAndCertificate,
 };
+use mintmark_issuer::{Authority, LoadOptions, SigningSecret, TrustDomain};
 use serde_json::{Value, json};
 
 use crate::{
-    env::{AUDIENCE, DEADLINE, Env},
-    fault_registry::{Authority, ClientAuth, FaultRegistry, Tls},
+    env::{AUDIENCE, DEADLINE, Env, TRUST_DOMAIN},
+    fault_registry::{self, ClientAuth, FaultRegistry, Tls},
 };
 
 /// `spec` of an OCIRepository that presents a JWT-SVID over plain HTTP.
@@ -89,6 +91,19 @@ impl Env {
             .text()
             .await?)
     }
+}
+
+/// What a controller signs with while this key and CA are in its signing Secret.
+pub fn authority(pair: &KeyAndCertificate) -> Result<Authority> {
+    let secret = SigningSecret::from_data([
+        ("tls.key", pair.key_pem.as_bytes()),
+        ("tls.crt", pair.certificate_pem.as_bytes()),
+    ]);
+    let options = LoadOptions {
+        trust_domain: &TrustDomain::parse(TRUST_DOMAIN)?,
+        cluster_cas: &[],
+    };
+    Ok(Authority::load(&secret, &options, Timestamp::now())?)
 }
 
 /// A JWT taken apart without verifying anything.
@@ -162,7 +177,7 @@ pub fn chain_pem(chain: &[Vec<u8>]) -> String {
 /// own certificate.
 pub async fn mutual_tls(client_ca: &str) -> Result<(FaultRegistry, String)> {
     let (_, block) = x509_parser::pem::parse_x509_pem(client_ca.as_bytes())?;
-    let server = Authority::new("recording registry");
+    let server = fault_registry::Authority::new("recording registry");
     let tls = Tls {
         leaf: server.server(&["127.0.0.1"]),
         client_auth: ClientAuth::Required(block.contents.into()),

@@ -8,12 +8,10 @@ use mintmark_hack::{
     pki::TestCa,
     registry::{Artifact, Issuer, MANIFEST_MEDIA_TYPE, RegistryOptions, RegistryServer},
 };
-use mintmark_issuer::{
-    Authority, IssuerUrl, JwtRequest, LoadOptions, ObjectRef, SigningSecret, SpiffeId, SystemRandom, TrustDomain,
-};
+use mintmark_issuer::{IssuerUrl, JwtRequest, ObjectRef, SpiffeId, SystemRandom, TrustDomain};
 use mintmark_tests::{
     env::{AUDIENCE, Env, TRUST_DOMAIN},
-    issuer::{certificate_spec, chain_pem, jwt_spec},
+    issuer::{authority, certificate_spec, chain_pem, jwt_spec},
 };
 use reqwest::header::ACCEPT;
 use rstest::rstest;
@@ -199,20 +197,6 @@ async fn a_registry_that_asks_for_no_certificate_serves_none_of_its_anonymous_co
     Ok(())
 }
 
-/// The authority of the controller's own signing Secret, so that SVIDs of another time can be made.
-fn authority(env: &Env) -> Result<Authority> {
-    let pair = env.ca.key_and_certificate();
-    let secret = SigningSecret::from_data([
-        ("tls.key", pair.key_pem.as_bytes()),
-        ("tls.crt", pair.certificate_pem.as_bytes()),
-    ]);
-    let options = LoadOptions {
-        trust_domain: &TrustDomain::parse(TRUST_DOMAIN)?,
-        cluster_cas: &[],
-    };
-    Ok(Authority::load(&secret, &options, Timestamp::now())?)
-}
-
 #[tokio::test]
 async fn an_expired_jwt_svid_is_refused() -> Result<()> {
     let env = Env::new().await?;
@@ -224,7 +208,8 @@ async fn an_expired_jwt_svid_is_refused() -> Result<()> {
     env.create(&namespace, "jwt", jwt_spec(&url)).await?;
     env.ready(&namespace, "jwt").await?;
 
-    let authority = authority(&env)?;
+    // The controller's own authority, at another time.
+    let authority = authority(env.ca.key_and_certificate())?;
     let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", &namespace, "jwt")?;
     let request = JwtRequest {
         subject: &subject,
@@ -265,7 +250,8 @@ async fn an_expired_x509_svid_is_refused() -> Result<()> {
     let registry = env.mtls_registry(env.ca.pem())?;
     let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", "a", "cert")?;
     seed(&registry, "team/cert", &[subject.as_str()]).await?;
-    let authority = authority(&env)?;
+    // The controller's own authority, at another time.
+    let authority = authority(env.ca.key_and_certificate())?;
     for (age, is_accepted) in [(0, true), (4, true), (6, false)] {
         let now = Timestamp::now() - SignedDuration::from_mins(age);
         let ttl = SignedDuration::from_mins(5);

@@ -80,16 +80,16 @@ async fn every_jwt_svid_is_what_it_should_be_and_both_judges_accept_it() -> Resu
     {
         let kid = thumbprint(&jwks["keys"][0]);
         assert_eq!(token.header, json!({"alg": "ES256", "kid": kid, "typ": "JWT"}));
-        let (claims, issued) = (&token.claims, token.seconds("iat")?);
+        let (claims, iat) = (&token.claims, token.seconds("iat")?);
         let expected = ["aud", "exp", "iat", "iss", "jti", "mintmark.dev/object", "nbf", "sub"];
         assert_eq!(keys(claims), BTreeSet::from(expected));
         let subject = Env::spiffe_id(&namespace, &object.name_any());
         assert_eq!(claims["iss"], json!(issuer));
         assert_eq!(claims["sub"], json!(subject));
         assert_eq!(claims["aud"], audiences);
-        assert_eq!(token.seconds("nbf")?, issued);
-        assert_eq!(token.seconds("exp")? - issued, 305);
-        assert!((now - 60..=now - 5).contains(&issued), "iat {issued} at {now}");
+        assert_eq!(token.seconds("nbf")?, iat);
+        assert_eq!(token.seconds("exp")? - iat, 305);
+        assert!((now - 60..=now - 5).contains(&iat), "iat {iat} at {now}");
         let jti = claims["jti"].as_str().context("jti is no string")?;
         assert!(jti.len() == 32 && jti.bytes().all(|c| c.is_ascii_hexdigit()), "{jti}");
         assert!(ids.insert(jti), "two tokens with one jti");
