@@ -105,9 +105,10 @@ async fn show(
         ..object.clone()
     };
     let mut desired = desired(&basis);
-    // What a pass has handled is known at its end only.
+    // What a pass has handled and presented is known at its end only.
     if let Some(before) = &basis.status {
         desired.observed_generation = before.observed_generation;
+        desired.credential.clone_from(&before.credential);
         desired
             .last_handled_reconcile_at
             .clone_from(&before.last_handled_reconcile_at);
