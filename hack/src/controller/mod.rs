@@ -36,6 +36,9 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between SIGTERM and SIGKILL: longer than the 15 s for which it serves documents after SIGTERM.
 const GRACE: Duration = Duration::from_secs(25);
 
+/// The repeatable flag that names networks with registries; repeating it adds to what was given before.
+const ALLOW_FLAG: &str = "--registry-allow-cidrs";
+
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Makes this the binary that [`binary`] answers, before anybody has asked.
@@ -138,8 +141,8 @@ impl Ports {
 }
 
 impl Controller {
-    /// Starts the controller of an installation. `flags` come after the ones for addresses, storage and loopback
-    /// registries, so that they win. Does not wait: see [`Controller::wait_ready`].
+    /// Starts the controller of an installation with `flags` beside the ones for its addresses and storage. Loopback
+    /// registries are allowed unless `flags` say themselves what is. Does not wait: see [`Controller::wait_ready`].
     pub fn start(installation: &Installation, ports: Ports, flags: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("mintmark-controller-").tempdir()?;
         let mut all = vec![
@@ -151,9 +154,11 @@ impl Controller {
             format!("--issuer-addr=127.0.0.1:{}", ports.issuer),
             format!("--metrics-addr=127.0.0.1:{}", ports.metrics),
             format!("--health-addr=127.0.0.1:{}", ports.health),
-            // Denied by default, and everything here is there.
-            "--registry-allow-cidrs=127.0.0.0/8".to_owned(),
         ];
+        if !flags.iter().any(|flag| flag.starts_with(ALLOW_FLAG)) {
+            // Denied by default, and everything here is there.
+            all.push(format!("{ALLOW_FLAG}=127.0.0.0/8"));
+        }
         fs::create_dir(folder.path().join("data"))?;
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
         let controller = Self {
