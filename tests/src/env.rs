@@ -280,12 +280,19 @@ impl Env {
 
     /// Waits until there is an Event with this reason about `name`.
     pub async fn event(&self, namespace: &str, name: &str, reason: &str) -> Result<Event> {
+        self.repeated_event(namespace, name, reason, 1).await
+    }
+
+    /// Waits until there is an Event with this reason about `name` that stands for `count` occurrences or more.
+    pub async fn repeated_event(&self, namespace: &str, name: &str, reason: &str, count: i32) -> Result<Event> {
         let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
         let found = async {
             let config = watcher::Config::default().fields(&format!("involvedObject.name={name},reason={reason}"));
             let mut events = std::pin::pin!(watcher(api, config));
             while let Some(event) = events.next().await {
-                if let Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) = event {
+                if let Ok(watcher::Event::InitApply(event) | watcher::Event::Apply(event)) = event
+                    && event.count.unwrap_or(1) >= count
+                {
                     return Some(event);
                 }
             }
@@ -295,7 +302,7 @@ impl Env {
             .await
             .ok()
             .flatten()
-            .with_context(|| format!("no Event {reason} for {name}"))
+            .with_context(|| format!("no Event {reason} for {name}, {count} times"))
     }
 }
 

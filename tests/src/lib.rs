@@ -4,3 +4,6 @@ pub mod env;
 pub mod fault_registry;
 pub mod http;
 pub mod issuer;
+pub mod secure;
+pub mod served;
+pub mod specs;

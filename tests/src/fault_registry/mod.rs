@@ -21,21 +21,25 @@ mod serve;
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::Response;
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
 
 pub use self::{
-    content::{Artifact, FLUX_CONFIG, FLUX_LAYER, INDEX, MANIFEST, Repositories, sha256},
+    content::{Artifact, Entry, FLUX_CONFIG, FLUX_LAYER, INDEX, MANIFEST, Repositories, layer, sha256},
     fault::{Fault, Route},
     pki::{Authority, ClientCertificate, Leaf},
     record::{Connection, Recorded},
     serve::ClientAuth,
 };
+
+/// How long [`FaultRegistry::until`] waits.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Decides whether a request may see the content.
 pub type Gate = Arc<dyn Fn(&Recorded) -> Verdict + Send + Sync>;
@@ -77,12 +81,23 @@ struct State {
     records: Mutex<record::Records>,
     gate: Mutex<Gate>,
     pages: Mutex<HashMap<String, Page>>,
+    arrivals: watch::Sender<()>,
 }
 
 impl FaultRegistry {
     /// Starts on a free port of 127.0.0.1, over plain HTTP without `tls`. Everything is allowed until [`Self::set_gate`].
     pub async fn start(tls: Option<Tls>) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), tls).await
+    }
+
+    /// The same on another address of this machine.
+    pub async fn start_at(address: IpAddr, tls: Option<Tls>) -> Self {
+        Self::start_on((address, 0).into(), tls).await
+    }
+
+    /// The same on a known port, where another one was before.
+    pub async fn start_on(address: SocketAddr, tls: Option<Tls>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             repositories: Mutex::default(),
@@ -90,6 +105,7 @@ impl FaultRegistry {
             records: Mutex::default(),
             gate: Mutex::new(Arc::new(|_| Verdict::Allow)),
             pages: Mutex::default(),
+            arrivals: watch::Sender::new(()),
         });
         let https = tls.is_some();
         let acceptor = tls.map(|tls| serve::acceptor(&tls));
@@ -107,7 +123,7 @@ impl FaultRegistry {
         self.address
     }
 
-    /// `127.0.0.1:<port>`.
+    /// `<address>:<port>`.
     pub fn host(&self) -> String {
         self.address.to_string()
     }
@@ -115,6 +131,16 @@ impl FaultRegistry {
     /// `<name>:<port>`, for clients that resolve `name` to loopback.
     pub fn host_as(&self, name: &str) -> String {
         format!("{name}:{}", self.address.port())
+    }
+
+    /// `http(s)://<address>:<port>`.
+    pub fn origin(&self) -> String {
+        self.origin_as(&self.address.ip().to_string())
+    }
+
+    /// `oci://<address>:<port>/<repository>`.
+    pub fn url(&self, repository: &str) -> String {
+        format!("oci://{}/{repository}", self.host())
     }
 
     /// `http(s)://<name>:<port>`.
@@ -176,6 +202,18 @@ impl FaultRegistry {
         self.state.records.lock().unwrap().requests.clone()
     }
 
+    /// Waits until the requests so far are as wanted.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&[Recorded]) -> bool) {
+        let mut arrivals = self.state.arrivals.subscribe();
+        let waiting = async {
+            while !wanted(&self.requests()) {
+                arrivals.changed().await.unwrap();
+            }
+        };
+        let seen = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(seen.is_ok(), "not seen: {what}; seen: {:#?}", self.log());
+    }
+
     /// `<method> <path and query>` of all requests so far.
     pub fn log(&self) -> Vec<String> {
         self.requests()
@@ -187,6 +225,11 @@ impl FaultRegistry {
     /// All completed handshakes (or accepted connections without TLS) so far.
     pub fn connections(&self) -> Vec<Connection> {
         self.state.records.lock().unwrap().connections.clone()
+    }
+
+    /// TCP connections so far, whatever became of them.
+    pub fn accepted(&self) -> usize {
+        self.state.records.lock().unwrap().accepted
     }
 
     /// Forgets what was recorded.

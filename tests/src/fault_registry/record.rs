@@ -1,5 +1,7 @@
 //! What reached the registry: connections and requests, complete enough for leak tests.
 
+use std::time::Instant;
+
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 
 /// One accepted connection, after its TLS handshake.
@@ -20,6 +22,8 @@ pub struct Connection {
 pub struct Recorded {
     /// The connection it came on.
     pub connection: Connection,
+    /// When it arrived.
+    pub at: Instant,
     /// Its method.
     pub method: Method,
     /// Path and query.
@@ -62,23 +66,25 @@ impl Recorded {
 pub(super) struct Records {
     pub(super) connections: Vec<Connection>,
     pub(super) requests: Vec<Recorded>,
-    accepted: usize,
+    pub(super) accepted: usize,
+    handshakes: usize,
 }
 
 impl Records {
     pub(super) fn connect(&mut self, resumed: Option<bool>, client_chain: Vec<Vec<u8>>) -> Connection {
         let connection = Connection {
-            id: self.accepted,
+            id: self.handshakes,
             resumed,
             client_certificate: client_chain.first().cloned(),
             client_chain,
         };
-        self.accepted += 1;
+        self.handshakes += 1;
         self.connections.push(connection.clone());
         connection
     }
 
     pub(super) fn clear(&mut self) {
+        self.accepted = 0;
         self.connections.clear();
         self.requests.clear();
     }

@@ -1,6 +1,6 @@
 //! The server itself: accepts, shakes hands, records, answers rightly, then spoils the answer as ordered.
 
-use std::{convert::Infallible, io, sync::Arc};
+use std::{convert::Infallible, io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -23,7 +23,7 @@ use rustls::{
     SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, UnixTime},
+    pki_types::{CertificateDer, UnixTime, pem::PemObject as _},
     server::{
         WebPkiClientVerifier,
         danger::{ClientCertVerified, ClientCertVerifier},
@@ -45,9 +45,9 @@ pub enum ClientAuth {
     /// It does not ask.
     None,
     /// It asks, and takes nothing too.
-    Optional(CertificateDer<'static>),
-    /// It asks, and needs one of this CA.
-    Required(CertificateDer<'static>),
+    Optional(Vec<CertificateDer<'static>>),
+    /// It asks, and needs one of these CAs.
+    Required(Vec<CertificateDer<'static>>),
     /// It asks, and ends every handshake with an alert: `unknown_ca`, or `certificate_revoked`.
     Refuse {
         /// Which alert.
@@ -58,13 +58,30 @@ pub enum ClientAuth {
 impl ClientAuth {
     /// It asks, and needs one of this CA.
     pub fn required(authority: &Authority) -> Self {
-        Self::Required(authority.der())
+        Self::Required(vec![authority.der()])
+    }
+
+    /// It asks, and takes one of this CA or nothing.
+    pub fn optional(authority: &Authority) -> Self {
+        Self::Optional(vec![authority.der()])
+    }
+
+    /// It asks, and needs one of these CAs, given as PEM.
+    pub fn required_pem(authorities: &[&str]) -> Self {
+        Self::Required(certificates(authorities))
+    }
+
+    /// It asks, and takes one of these CAs, given as PEM, or nothing.
+    pub fn optional_pem(authorities: &[&str]) -> Self {
+        Self::Optional(certificates(authorities))
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Arc<dyn ClientCertVerifier> {
-        let builder = |ca: &CertificateDer<'static>| {
+        let builder = |authorities: &[CertificateDer<'static>]| {
             let mut roots = RootCertStore::empty();
-            roots.add(ca.clone()).unwrap();
+            for authority in authorities {
+                roots.add(authority.clone()).unwrap();
+            }
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         };
         match self {
@@ -74,6 +91,12 @@ impl ClientAuth {
             Self::Refuse { revoked } => Arc::new(RefuseAll { revoked: *revoked }),
         }
     }
+}
+
+fn certificates(pems: &[&str]) -> Vec<CertificateDer<'static>> {
+    pems.iter()
+        .map(|pem| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        .collect()
 }
 
 #[derive(Debug)]
@@ -147,6 +170,7 @@ pub(super) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>,
         tokio::select! {
             accepted = listener.accept() => {
                 let (stream, _) = accepted.unwrap();
+                state.records.lock().unwrap().accepted += 1;
                 let (acceptor, state) = (acceptor.clone(), Arc::clone(&state));
                 connections.spawn(async move {
                     let Some(acceptor) = acceptor else {
@@ -187,11 +211,13 @@ fn handle(request: Request<Incoming>, connection: Connection, state: &State) -> 
     let (parts, _) = request.into_parts();
     let recorded = Recorded {
         connection,
+        at: Instant::now(),
         method: parts.method,
         target,
         headers: parts.headers,
     };
     state.records.lock().unwrap().requests.push(recorded.clone());
+    state.arrivals.send_replace(());
     let fault = {
         let mut scripts = state.faults.lock().unwrap();
         scripts

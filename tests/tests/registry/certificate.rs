@@ -93,7 +93,7 @@ async fn identities_share_neither_connections_nor_sessions() {
 #[tokio::test]
 async fn connections_without_identity_are_shared_and_never_carry_one() {
     let tenants = Authority::new("Tenant CA");
-    let secure = registry(ClientAuth::Optional(tenants.der()), false).await;
+    let secure = registry(ClientAuth::optional(&tenants), false).await;
     let client = client();
     let host = secure.registry.host_as("registry.test");
     pull_with(
@@ -259,7 +259,7 @@ async fn any_other_realm_is_refused() {
     let secure = registry(ClientAuth::required(&tenants), false).await;
     let (authority, _) = server_pair();
     let leaf = authority.server(&["tokens.test"]);
-    let client_auth = ClientAuth::Optional(tenants.der());
+    let client_auth = ClientAuth::optional(&tenants);
     let tokens = FaultRegistry::start(Some(Tls {
         leaf,
         client_auth,

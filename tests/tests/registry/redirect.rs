@@ -17,7 +17,7 @@ async fn with_store(tenants: &Authority) -> (Secure, FaultRegistry, Artifact) {
     let artifact = Artifact::flux(&[("a.yaml", "a: 1\n")]);
     let start = async |name: &str| {
         let leaf = authority.server(&[name]);
-        let client_auth = ClientAuth::Optional(tenants.der());
+        let client_auth = ClientAuth::optional(tenants);
         let registry = FaultRegistry::start(Some(Tls {
             leaf,
             client_auth,
