@@ -9,11 +9,16 @@
     reason = "a test ends where something is not as expected"
 )]
 
+mod addresses;
 mod audiences;
+mod bad_content;
 mod ca_shapes;
+mod connections;
 mod crd_guard;
 mod credentials;
 mod documents;
+mod leaks;
+mod retries;
 mod signing_secret;
 mod start_errors;
 mod structured_authentication;
