@@ -26,6 +26,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the controller: reconcile OCIRepositories, serve their artifacts and the issuer's documents.
+    // As in Flux: a flag that a patch of the manifest appends wins over the one before.
+    #[command(args_override_self = true)]
     Run(Box<RunFlags>),
 }
 
@@ -77,4 +79,17 @@ fn usage(error: &clap::Error) -> ExitCode {
 )]
 fn complain(line: &str) {
     eprintln!("mintmark: {line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_a_repeated_flag_wins_and_lists_grow() {
+        let line = "mintmark run --storage-adv-addr=a --denied-audiences=x --storage-adv-addr=b --denied-audiences=y";
+        let Command::Run(flags) = Cli::try_parse_from(line.split(' ')).unwrap().command;
+        assert_eq!(flags.artifact.storage_adv_addr.as_deref(), Some("b"));
+        assert_eq!(flags.credential.denied_audiences.len(), 2);
+    }
 }
