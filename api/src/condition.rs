@@ -80,6 +80,8 @@ pub mod reason {
     pub const NEW_ARTIFACT: &str = "NewArtifact";
     /// Event only: the stored file is not what was stored.
     pub const ARTIFACT_VERIFICATION_FAILED: &str = "ArtifactVerificationFailed";
+    /// Event only: `spec.interval` is shorter than the controller allows.
+    pub const INTERVAL_CLAMPED: &str = "IntervalClamped";
     /// A referent or the registry's authentication stood in the way.
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
     /// `spec.url` is not the address of a repository.

@@ -17,6 +17,7 @@ use crate::{
     artifact::Record,
     notify::{Action, EventType, NewEvent, metadata},
     reconcile::Context,
+    watch::Kind,
 };
 
 /// Tells what `pass` came to.
@@ -53,6 +54,23 @@ pub(super) fn lost(ctx: &Context<OciRepository>, object: &OciRepository, how: &s
         reason::ARTIFACT_VERIFICATION_FAILED,
         message,
     );
+}
+
+/// The object asks for passes more often than `--min-interval` allows. Said once per generation, when it is first acted on.
+pub(super) fn interval_clamped(ctx: &Context<OciRepository>, object: &OciRepository) {
+    let least = ctx.settings.min_interval;
+    let seen = object.status.as_ref().and_then(|status| status.observed_generation);
+    if object.spec.interval.to_std() >= least || seen == object.metadata.generation {
+        return;
+    }
+    let message = format!("spec.interval is shorter than --min-interval: passes are {least:?} apart");
+    tracing::info!(
+        controllerKind = OciRepository::KIND,
+        namespace = object.namespace(),
+        name = object.name_any(),
+        "{message}"
+    );
+    record(ctx, object, None, EventType::Normal, reason::INTERVAL_CLAMPED, message);
 }
 
 fn record(

@@ -182,6 +182,7 @@ async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRep
     match &pass.outcome {
         Outcome::Suspended => Next::Never,
         Outcome::Ready => {
+            events::interval_clamped(ctx, object);
             ctx.queue.reset_failures(key);
             let interval = pass.interval.unwrap_or(ctx.settings.min_interval);
             Next::After(jittered(interval, ctx.settings.interval_jitter_percent, rand::random()))
