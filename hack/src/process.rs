@@ -16,6 +16,10 @@ use anyhow::{Context, Result};
 
 use crate::servers;
 
+/// Where free ports are looked for, and how often.
+const PORTS: std::ops::Range<u16> = 16_384..32_768;
+const PORT_ATTEMPTS: usize = 1000;
+
 /// How a child is run.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard<'a> {
@@ -122,8 +126,17 @@ fn tail(log: &Path) -> String {
 
 /// A port of the loopback address that was free a moment ago. Another process may take it first: callers start their
 /// server again with another one when it fails to bind.
+///
+/// Below the ports that systems give to outgoing connections: there are many of those in a test, and one would take the
+/// port of a server that has not started yet.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    for _ in 0..PORT_ATTEMPTS {
+        let port = rand::random_range(PORTS);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    anyhow::bail!("no free port between {} and {}", PORTS.start, PORTS.end)
 }
 
 /// Writes a file that only this user may read.

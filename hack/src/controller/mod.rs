@@ -184,6 +184,11 @@ impl Controller {
 
     /// Starts the stopped controller again: same flags, ports and storage.
     pub fn resume(&self) -> Result<()> {
+        self.resume_with(&[])
+    }
+
+    /// The same with `more` flags for this start, which win over the ones before.
+    pub fn resume_with(&self, more: &[&str]) -> Result<()> {
         let log = self.log_file();
         let guard = Guard {
             name: "mintmark",
@@ -193,7 +198,8 @@ impl Controller {
             capture: false,
             environment: &[("RUNTIME_NAMESPACE", &self.namespace)],
         };
-        *self.lock() = Some(guard.start(binary()?, &self.flags)?);
+        let flags = self.flags.iter().map(String::as_str).chain(more.iter().copied());
+        *self.lock() = Some(guard.start(binary()?, flags)?);
         Ok(())
     }
 
