@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::env::DEADLINE;
 
@@ -31,4 +35,20 @@ pub async fn until_status(url: &str, status: u16) -> Result<()> {
         Ok(reqwest::get(url).await.is_ok_and(|answer| answer.status() == status))
     })
     .await
+}
+
+/// GETs `target` exactly as it is written, where a client library would resolve its dots. The answer without its date.
+pub async fn get_verbatim(origin: &str, target: &str) -> Result<String> {
+    let address = origin.strip_prefix("http://").context("plain HTTP only")?;
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(DEADLINE, stream.read_to_end(&mut answer)).await??;
+    let lines: Vec<_> = String::from_utf8_lossy(&answer)
+        .split("\r\n")
+        .filter(|line| !line.to_ascii_lowercase().starts_with("date:"))
+        .map(str::to_owned)
+        .collect();
+    Ok(lines.join("\n"))
 }

@@ -4,6 +4,7 @@ pub mod env;
 pub mod fault_registry;
 pub mod http;
 pub mod issuer;
+pub mod observe;
 pub mod secure;
 pub mod served;
 pub mod specs;

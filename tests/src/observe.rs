@@ -1,0 +1,59 @@
+//! What a controller did, as others saw it: the API server's audit log, Events, its own count of passes.
+
+use anyhow::{Context, Result};
+use mintmark_hack::cluster::{AuditEvent, AuditMark};
+
+use crate::env::Env;
+
+impl Env {
+    /// The controller's user name at the API server.
+    pub fn user(&self) -> String {
+        format!("system:serviceaccount:{}:mintmark", self.installation.namespace)
+    }
+
+    /// The end of the audit log now.
+    pub fn mark(&self) -> Result<AuditMark> {
+        self.cluster.audit().mark()
+    }
+
+    /// What the controller asked of the API server since `mark`, watches excluded.
+    pub fn requests(&self, mark: AuditMark) -> Result<Vec<AuditEvent>> {
+        let mut events = self.cluster.audit().events_of(&self.user(), mark)?;
+        events.retain(|event| event.verb != "watch");
+        Ok(events)
+    }
+
+    /// Verb and subresource of every request since `mark` about the OCIRepository `name`.
+    pub fn requests_about(&self, mark: AuditMark, name: &str) -> Result<Vec<String>> {
+        let about = self.requests(mark)?.into_iter().filter_map(|event| {
+            let object = event.object_ref?;
+            (object.resource == "ocirepositories" && object.name == name)
+                .then(|| format!("{} {}", event.verb, object.subresource))
+        });
+        Ok(about.collect())
+    }
+
+    /// How often something was told about `name` with this reason.
+    pub async fn told(&self, namespace: &str, name: &str, reason: &str) -> Result<i32> {
+        let events = self.events(namespace).await?;
+        let about = events.iter().filter(|event| {
+            event.involved_object.name.as_deref() == Some(name) && event.reason.as_deref() == Some(reason)
+        });
+        Ok(about.map(|event| event.count.unwrap_or(1)).sum())
+    }
+
+    /// How many passes over the OCIRepository the controller has made.
+    pub async fn passes(&self, namespace: &str, name: &str) -> Result<usize> {
+        let (namespace, name) = (format!("namespace=\"{namespace}\""), format!("name=\"{name}\""));
+        let text = self.metrics().await?;
+        let line = text.lines().find(|line| {
+            line.starts_with("gotk_reconcile_duration_seconds_count{")
+                && line.contains(&namespace)
+                && line.contains(&name)
+        });
+        let value = line
+            .and_then(|line| line.rsplit(' ').next())
+            .context("no such series")?;
+        Ok(value.parse()?)
+    }
+}
