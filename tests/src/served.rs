@@ -1,9 +1,10 @@
 //! What an object's status says about its artifact, held against what is served.
 
+use std::{collections::BTreeMap, io::Read};
+
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use flate2::read::GzDecoder;
-use std::{collections::BTreeMap, io::Read};
 use mintmark_api::{artifact::Artifact, oci_repository::OciRepository};
 
 use crate::fault_registry::sha256;
@@ -32,16 +33,17 @@ pub async fn fetch(artifact: &Artifact) -> Result<Bytes> {
     );
     Ok(body)
 }
-            entry.read_to_end(&mut content)?;
-            files.insert(entry.path()?.to_string_lossy().into_owned(), content);
-            let mut content = Vec::new();
-        if entry.header().entry_type().is_file() {
-        let mut entry = entry?;
-        }
-    Ok(files)
-    for entry in tar::Archive::new(GzDecoder::new(archive)).entries()? {
-    let mut files = BTreeMap::new();
-    }
+
 /// The regular files of a served archive.
 pub fn files(archive: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(GzDecoder::new(archive)).entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            files.insert(entry.path()?.to_string_lossy().into_owned(), content);
+        }
+    }
+    Ok(files)
 }

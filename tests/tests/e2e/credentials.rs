@@ -1,28 +1,25 @@
 //! Each credential is accepted where it is trusted, and refused where it is not: by another issuer, for another audience,
 //! under another CA, without a certificate request, or too late.
 
-                            cannot reach the issuer)";
-    digest,
-    env::{AUDIENCE, Env, TRUST_DOMAIN},
-    env::{AUDIENCE, Env},
-    issuer::{authority, certificate_spec, chain_pem, jwt_spec},
-    pki::TestCa,
-    registry::{Artifact, Issuer, MANIFEST_MEDIA_TYPE, RegistryOptions, RegistryServer},
-    served,
-const NOT_ACCEPTED: &str = "registry does not accept the credential (401: issuer, audience or CA unknown there, or it \
-use anyhow::Result;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
-use mintmark_hack::registry::Artifact;
 use mintmark_hack::{
+    digest,
+    pki::TestCa,
+    registry::{Artifact, Issuer, MANIFEST_MEDIA_TYPE, RegistryOptions, RegistryServer},
+};
 use mintmark_issuer::{IssuerUrl, JwtRequest, ObjectRef, SpiffeId, SystemRandom, TrustDomain};
 use mintmark_tests::{
+    env::{AUDIENCE, Env, TRUST_DOMAIN},
+    issuer::{authority, certificate_spec, chain_pem, jwt_spec},
+};
 use reqwest::header::ACCEPT;
 use rstest::rstest;
 use secrecy::ExposeSecret;
-use serde_json::json;
 use serde_json::{Value, json};
-};
+
+const NOT_ACCEPTED: &str = "registry does not accept the credential (401: issuer, audience or CA unknown there, or it \
+                            cannot reach the issuer)";
 
 fn artifact(text: &str) -> Result<Artifact> {
     Artifact::from_files(&[("deploy/app.yaml", text.as_bytes())])
@@ -84,153 +81,198 @@ async fn each_credential_pulls_its_own_repository_and_no_other() -> Result<()> {
     env.create(&b, "jwt", jwt_spec(&jwt)).await?;
     env.create(&b, "cert", certificate_spec(&certificate)).await?;
 
-            "minted {age} min ago"
-            .build()?;
-            .get(&manifest)
-            .header(ACCEPT, MANIFEST_MEDIA_TYPE);
-            .identity(reqwest::Identity::from_pem(identity.as_bytes())?)
+    for (name, subject) in [
+        ("jwt", Env::spiffe_id(&a, "jwt")),
+        ("account", account),
+        ("cert", Env::spiffe_id(&a, "cert")),
+    ] {
+        let status = env.ready(&a, name).await?.status.context("a status")?;
+        assert_eq!(status.credential.context("a credential")?.subject, subject);
+        let artifact = status.artifact.context("an artifact")?;
+        assert!(artifact.revision.starts_with("v1@sha256:"), "{}", artifact.revision);
+        let body = reqwest::get(&artifact.url).await?.error_for_status()?.bytes().await?;
+        assert_eq!(artifact.digest, digest::oci(&body));
+        refused(&env, &b, name, "authenticated but not authorised (403)").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_refused_where_its_issuer_is_unknown() -> Result<()> {
+    let env = Env::new().await?;
+    let _controller = env.controller(&[]).await?;
+    let namespace = env.tenant("a").await?;
+    env.service_account(&namespace, "puller").await?;
+    let registry = RegistryServer::start(RegistryOptions {
+        issuers: vec![Issuer::new("http://127.0.0.1:9", &[AUDIENCE])],
+        ..RegistryOptions::default()
+    })?;
+    let jwt = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
+    let account = format!("system:serviceaccount:{namespace}:puller");
+    let token = seed(&registry, "team/account", &[&account]).await?;
+    env.create(&namespace, "jwt", jwt_spec(&jwt)).await?;
+    env.create(&namespace, "account", account_spec(&token)).await?;
+    for (name, issuer) in [
+        ("jwt", env.ports.issuer_url()),
+        ("account", env.cluster.url().to_owned()),
+    ] {
+        refused(&env, &namespace, name, NOT_ACCEPTED).await?;
+        let reasons = reasons(&registry, &format!("team/{name}"))?;
+        let expected = format!("issuer {issuer:?} is not trusted here");
+        // The first challenge is answered with the token as a password, which this registry never takes.
+        assert!(reasons.iter().any(|reason| reason.contains(&expected)), "{reasons:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_token_is_refused_where_its_audience_is_another_one() -> Result<()> {
+    let env = Env::new().await?;
+    let _controller = env.controller(&[]).await?;
+    let namespace = env.tenant("a").await?;
+    env.service_account(&namespace, "puller").await?;
+    let issuers = env.issuers().into_iter().map(|issuer| Issuer {
+        audiences: vec!["other.example".to_owned()],
+        ..issuer
+    });
+    let registry = RegistryServer::start(RegistryOptions {
+        issuers: issuers.collect(),
+        ..RegistryOptions::default()
+    })?;
+    let jwt = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
+    let account = format!("system:serviceaccount:{namespace}:puller");
+    let token = seed(&registry, "team/account", &[&account]).await?;
+    env.create(&namespace, "jwt", jwt_spec(&jwt)).await?;
+    env.create(&namespace, "account", account_spec(&token)).await?;
+    for name in ["jwt", "account"] {
+        refused(&env, &namespace, name, NOT_ACCEPTED).await?;
+        let reasons = reasons(&registry, &format!("team/{name}"))?;
+        let expected = format!("audiences [{AUDIENCE:?}] are none of ours");
+        assert!(reasons.iter().any(|reason| reason.contains(&expected)), "{reasons:?}");
+    }
+    Ok(())
+}
+
+#[rstest]
+#[case::of_another_name("somebody else's CA")]
+#[case::of_the_same_name("mintmark test CA")]
+#[tokio::test]
+async fn a_certificate_is_refused_under_another_ca(#[case] name: &str) -> Result<()> {
+    let env = Env::new().await?;
+    let _controller = env.controller(&[]).await?;
+    let namespace = env.tenant("a").await?;
+    let registry = env.mtls_registry(TestCa::new(name)?.pem())?;
+    let url = seed(&registry, "team/cert", &[&Env::spiffe_id(&namespace, "cert")]).await?;
+    env.secret(&namespace, "registry-ca", &[("ca.crt", registry.ca_pem())])
+        .await?;
+    env.create(&namespace, "cert", certificate_spec(&url)).await?;
+    let text = "registry does not accept the client certificate issued by 'mintmark test CA' (TLS alert unknown_ca: ";
+    refused(&env, &namespace, "cert", text).await?;
+    assert!(registry.access_log()?.iter().all(|entry| entry.kind != "mtls"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_no_certificate_serves_none_of_its_anonymous_content() -> Result<()> {
+    let env = Env::new().await?;
+    let _controller = env.controller(&[]).await?;
+    let namespace = env.tenant("a").await?;
+    let registry = RegistryServer::start(RegistryOptions {
+        tls: true,
+        ..RegistryOptions::default()
+    })?;
+    let url = seed(&registry, "team/cert", &[]).await?;
+    registry.allow_anonymous("team/cert")?;
+    env.secret(&namespace, "registry-ca", &[("ca.crt", registry.ca_pem())])
+        .await?;
+    env.create(&namespace, "cert", certificate_spec(&url)).await?;
+    refused(
+        &env,
+        &namespace,
+        "cert",
+        "registry did not ask for a client certificate",
+    )
+    .await?;
+    assert!(registry.access_log()?.iter().all(|entry| entry.kind != "anonymous"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_expired_jwt_svid_is_refused() -> Result<()> {
+    let env = Env::new().await?;
+    let _controller = env.controller(&[]).await?;
+    let namespace = env.tenant("a").await?;
+    let registry = env.jwt_registry()?;
+    let url = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
+    // From here on the registry knows the key: what is refused below is refused for its time alone.
+    env.create(&namespace, "jwt", jwt_spec(&url)).await?;
+    env.ready(&namespace, "jwt").await?;
+
+    // The controller's own authority, at another time.
+    let authority = authority(env.ca.key_and_certificate())?;
+    let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", &namespace, "jwt")?;
+    let request = JwtRequest {
+        subject: &subject,
+        audiences: &[AUDIENCE],
+        issuer: &IssuerUrl::parse(&env.ports.issuer_url(), false)?,
+        object: ObjectRef {
+            kind: "OCIRepository",
+            namespace: &namespace,
+            name: "jwt",
+            uid: "",
+        },
+        ttl: SignedDuration::from_mins(5),
+    };
+    for (age, status) in [(0, 200), (4, 200), (6, 401)] {
+        let now = Timestamp::now() - SignedDuration::from_mins(age);
+        let svid = authority
             .jwt()
             .map_err(Clone::clone)?
             .mint(&request, now, &SystemRandom::new())?;
-            .mint(&subject, ttl, now, &SystemRandom::new())?;
-            .no_proxy()
-            .tls_certs_only(reqwest::Certificate::from_pem_bundle(registry.ca_pem().as_bytes())?)
+        let manifest = format!("{}/v2/team/jwt/manifests/v1", registry.origin());
+        let request = reqwest::Client::new()
+            .get(&manifest)
+            .header(ACCEPT, MANIFEST_MEDIA_TYPE);
+        let answer = request.bearer_auth(svid.token.expose_secret()).send().await?;
+        assert_eq!(answer.status(), status, "minted {age} min ago");
+    }
+    let reasons = reasons(&registry, "team/jwt")?;
+    assert!(
+        reasons.last().is_some_and(|reason| reason.contains("expired")),
+        "{reasons:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_expired_x509_svid_is_refused() -> Result<()> {
+    let env = Env::new().await?;
+    let registry = env.mtls_registry(env.ca.pem())?;
+    let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", "a", "cert")?;
+    seed(&registry, "team/cert", &[subject.as_str()]).await?;
+    // The controller's own authority, at another time.
+    let authority = authority(env.ca.key_and_certificate())?;
+    for (age, is_accepted) in [(0, true), (4, true), (6, false)] {
+        let now = Timestamp::now() - SignedDuration::from_mins(age);
+        let ttl = SignedDuration::from_mins(5);
+        let svid = authority
             .x509()
+            .map_err(Clone::clone)?
+            .mint(&subject, ttl, now, &SystemRandom::new())?;
+        let chain: Vec<_> = svid.chain.iter().map(|der| der.to_vec()).collect();
+        let identity = chain_pem(&chain) + &mintmark_hack::pki::pem("PRIVATE KEY", &svid.key);
+        let client = reqwest::Client::builder()
+            .identity(reqwest::Identity::from_pem(identity.as_bytes())?)
+            .tls_certs_only(reqwest::Certificate::from_pem_bundle(registry.ca_pem().as_bytes())?)
+            .no_proxy()
+            .build()?;
+        let manifest = format!("{}/v2/team/cert/manifests/v1", registry.origin());
+        let answer = client.get(&manifest).header(ACCEPT, MANIFEST_MEDIA_TYPE).send().await;
+        assert_eq!(
             answer.is_ok_and(|answer| answer.status() == 200),
             is_accepted,
-            kind: "OCIRepository",
-            name: "jwt",
-            namespace: &namespace,
-            uid: "",
-        "account",
-        "cert",
-        "credential": "ServiceAccountToken", "audiences": [AUDIENCE], "serviceAccountName": "puller"}),
-        "credential": "SpiffeCertificate", "certSecretRef": {"name": "registry-ca"}}),
-        "credential": "SpiffeJWT", "audiences": [AUDIENCE]}),
-        "intruder",
-        "jwt",
-        "registry did not ask for a client certificate",
-        "{reasons:?}"
-        &a,
-        &b,
-        &env,
-        &namespace,
-        ("account", account),
-        ("account", env.cluster.url().to_owned()),
-        ("cert", Env::spiffe_id(&a, "cert")),
-        ("jwt", Env::spiffe_id(&a, "jwt")),
-        ("jwt", env.ports.issuer_url()),
+            "minted {age} min ago"
         );
-        ..RegistryOptions::default()
-        ..issuer
-        .await?;
-        // The first challenge is answered with the token as a password, which this registry never takes.
-        assert!(artifact.revision.starts_with("v1@sha256:"), "{}", artifact.revision);
-        assert!(reasons.iter().any(|reason| reason.contains(&expected)), "{reasons:?}");
-        assert_eq!(
-        assert_eq!(answer.status(), status, "minted {age} min ago");
-        assert_eq!(artifact.digest, digest::oci(&body));
-        assert_eq!(status.credential.context("a credential")?.subject, subject);
-        audiences: &[AUDIENCE],
-        audiences: vec!["other.example".to_owned()],
-        issuer: &IssuerUrl::parse(&env.ports.issuer_url(), false)?,
-        issuers: issuers.collect(),
-        issuers: vec![Issuer::new("http://127.0.0.1:9", &[AUDIENCE])],
-        json!({"url": bearer.url("team/account"), "insecure": true, "ref": tag,
-        json!({"url": bearer.url("team/jwt"), "insecure": true, "ref": tag,
-        json!({"url": mtls.url("team/cert"), "ref": tag,
-        let answer = client.get(&manifest).header(ACCEPT, MANIFEST_MEDIA_TYPE).send().await;
-        let answer = request.bearer_auth(svid.token.expose_secret()).send().await?;
-        let artifact = served::artifact(&object)?;
-        let artifact = status.artifact.context("an artifact")?;
-        let body = reqwest::get(&artifact.url).await?.error_for_status()?.bytes().await?;
-        let chain: Vec<_> = svid.chain.iter().map(|der| der.to_vec()).collect();
-        let client = reqwest::Client::builder()
-        let expected = format!("audiences [{AUDIENCE:?}] are none of ours");
-        let expected = format!("issuer {issuer:?} is not trusted here");
-        let identity = chain_pem(&chain) + &mintmark_hack::pki::pem("PRIVATE KEY", &svid.key);
-        let manifest = format!("{}/v2/team/cert/manifests/v1", registry.origin());
-        let manifest = format!("{}/v2/team/jwt/manifests/v1", registry.origin());
-        let now = Timestamp::now() - SignedDuration::from_mins(age);
-        let object = env.ready(&a, name).await?;
-        let reasons = reasons(&registry, &format!("team/{name}"))?;
-        let request = reqwest::Client::new()
-        let status = env.ready(&a, name).await?.status.context("a status")?;
-        let svid = authority
-        let ttl = SignedDuration::from_mins(5);
-        object: ObjectRef {
-        reasons.last().is_some_and(|reason| reason.contains("expired")),
-        refused(&env, &b, name, "authenticated but not authorised (403)").await?;
-        refused(&env, &namespace, name, NOT_ACCEPTED).await?;
-        served::fetch(&artifact).await?;
-        subject: &subject,
-        tls: true,
-        ttl: SignedDuration::from_mins(5),
-        },
-    )
-    );
-    .await?;
-    // From here on the registry knows the key: what is refused below is refused for its time alone.
-    // The controller's own authority, at another time.
-    Ok(())
-    ] {
-    assert!(
-    assert!(registry.access_log()?.iter().all(|entry| entry.kind != "anonymous"));
-    assert!(registry.access_log()?.iter().all(|entry| entry.kind != "mtls"));
-    env.create(
-    env.create(&namespace, "account", account_spec(&token)).await?;
-    env.create(&namespace, "cert", certificate_spec(&url)).await?;
-    env.create(&namespace, "jwt", jwt_spec(&jwt)).await?;
-    env.create(&namespace, "jwt", jwt_spec(&url)).await?;
-    env.ready(&namespace, "jwt").await?;
-    env.secret(&namespace, "registry-ca", &[("ca.crt", registry.ca_pem())])
-    env.service_account(&namespace, "puller").await?;
-    for (age, is_accepted) in [(0, true), (4, true), (6, false)] {
-    for (age, status) in [(0, 200), (4, 200), (6, 401)] {
-    for (name, issuer) in [
-    for (name, subject) in [
-    for name in ["jwt", "account", "cert"] {
-    for name in ["jwt", "account"] {
-    let _controller = env.controller(&[]).await?;
-    let account = format!("system:serviceaccount:{namespace}:puller");
-    let authority = authority(env.ca.key_and_certificate())?;
-    let env = Env::new().await?;
-    let issuers = env.issuers().into_iter().map(|issuer| Issuer {
-    let jwt = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
-    let namespace = env.tenant("a").await?;
-    let reasons = reasons(&registry, "team/jwt")?;
-    let registry = RegistryServer::start(RegistryOptions {
-    let registry = env.jwt_registry()?;
-    let registry = env.mtls_registry(TestCa::new(name)?.pem())?;
-    let registry = env.mtls_registry(env.ca.pem())?;
-    let request = JwtRequest {
-    let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", "a", "cert")?;
-    let subject = SpiffeId::for_object(&TrustDomain::parse(TRUST_DOMAIN)?, "ocirepositories", &namespace, "jwt")?;
-    let tag = json!({"tag": "v1"});
-    let text = "registry does not accept the client certificate issued by 'mintmark test CA' (TLS alert unknown_ca: ";
-    let token = seed(&registry, "team/account", &[&account]).await?;
-    let url = seed(&registry, "team/cert", &[&Env::spiffe_id(&namespace, "cert")]).await?;
-    let url = seed(&registry, "team/cert", &[]).await?;
-    let url = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
-    refused(
-    refused(&env, &namespace, "cert", text).await?;
-    registry.allow_anonymous("team/cert")?;
-    seed(&registry, "team/cert", &[subject.as_str()]).await?;
-    }
-    });
-    })?;
-    };
-#[case::of_another_name("somebody else's CA")]
-#[case::of_the_same_name("mintmark test CA")]
-#[rstest]
-#[tokio::test]
-async fn a_certificate_is_refused_under_another_ca(#[case] name: &str) -> Result<()> {
-async fn a_registry_that_asks_for_no_certificate_serves_none_of_its_anonymous_content() -> Result<()> {
-async fn a_token_is_refused_where_its_audience_is_another_one() -> Result<()> {
-async fn a_token_is_refused_where_its_issuer_is_unknown() -> Result<()> {
-async fn an_expired_jwt_svid_is_refused() -> Result<()> {
-async fn an_expired_x509_svid_is_refused() -> Result<()> {
-}
     }
     Ok(())
 }
