@@ -6,9 +6,10 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -54,25 +55,41 @@ impl Guard<'_> {
             .arg(program)
             .args(arguments)
             .envs(self.environment.iter().copied())
+            // Ctrl-C is for this process alone: it ends its children in the right order, or by its own end.
+            .process_group(0)
             .stdin(Stdio::piped())
             .stderr(log.try_clone()?);
         command.stdout(if self.capture { Stdio::piped() } else { Stdio::from(log) });
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
         Ok(Guarded {
             stdout: child.stdout.take(),
-            child,
+            child: Some(child),
             name: self.name.to_owned(),
             log: self.log.to_owned(),
         })
     }
 }
 
-/// A running child. Dropping it ends it, without waiting.
+/// Guards of children that were dropped and may still be ending them.
+static DROPPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+
+/// Waits until every child that was dropped so far has ended, as a program does before it says that nothing is left.
+/// Blocks, at most for the children's grace periods.
+pub fn wait_for_dropped() {
+    let dropped = std::mem::take(&mut *DROPPED.lock().unwrap_or_else(PoisonError::into_inner));
+    for mut guard in dropped {
+        // An error would mean that it is gone.
+        let _ = guard.wait();
+    }
+}
+
+/// A running child. Dropping it ends it, without waiting: see [`wait_for_dropped`].
 #[derive(Debug)]
 pub struct Guarded {
     /// The child's standard output, if captured.
     pub stdout: Option<ChildStdout>,
-    child: Child,
+    /// The guard, until it was waited for.
+    child: Option<Child>,
     name: String,
     log: PathBuf,
 }
@@ -89,27 +106,34 @@ impl Guarded {
     }
 
     fn order(mut self, order: &[u8]) -> Result<ExitStatus> {
-        let mut input = self.child.stdin.take();
+        let mut child = self.child.take().context("it has ended already")?;
+        let mut input = child.stdin.take();
         if let Some(input) = &mut input {
             // Fails when the child is gone already, which is as good.
             let _ = input.write_all(order);
         }
-        Ok(self.child.wait()?)
+        Ok(child.wait()?)
     }
 
     /// The exit status, once the child has ended.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
-    }
-
-    /// Process id of the guard.
-    pub fn id(&self) -> u32 {
-        self.child.id()
+        let child = self.child.as_mut().context("it has ended already")?;
+        Ok(child.try_wait()?)
     }
 
     /// An error that says what the child wrote last.
     pub fn failure(&self, what: &str) -> anyhow::Error {
         anyhow::anyhow!("{} {what}; its last lines:\n{}", self.name, tail(&self.log))
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        drop(child.stdin.take());
+        let mut dropped = DROPPED.lock().unwrap_or_else(PoisonError::into_inner);
+        dropped.retain_mut(|guard| matches!(guard.try_wait(), Ok(None)));
+        dropped.push(child);
     }
 }
 
