@@ -63,6 +63,8 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// CA of the issuer's https endpoint, PEM; `None` means the system's.
     pub ca_pem: Option<String>,
+    /// Its keys as a JSON Web Key Set; `None` means that the registry asks the issuer, as `keys` says.
+    pub key_set: Option<String>,
     /// How the registry learns keys.
     pub keys: Keys,
 }
@@ -75,6 +77,7 @@ impl Issuer {
             url: url.into(),
             audiences,
             ca_pem: None,
+            key_set: None,
             keys: Keys::OnUnknown,
         }
     }
@@ -83,6 +86,13 @@ impl Issuer {
     #[must_use]
     pub fn with_ca(mut self, pem: impl Into<String>) -> Self {
         self.ca_pem = Some(pem.into());
+        self
+    }
+
+    /// The same with its keys, for an issuer that the registry cannot reach.
+    #[must_use]
+    pub fn with_key_set(mut self, json: impl Into<String>) -> Self {
+        self.key_set = Some(json.into());
         self
     }
 }
@@ -213,6 +223,11 @@ fn issuer_json(folder: &Path, index: usize, issuer: &Issuer) -> Result<Value> {
         ca_file = folder.join(format!("issuer-{index}-ca.crt"));
         write_private(&ca_file, pem)?;
     }
+    let mut keys_file = PathBuf::new();
+    if let Some(json) = &issuer.key_set {
+        keys_file = folder.join(format!("issuer-{index}-keys.json"));
+        write_private(&keys_file, json)?;
+    }
     let (poll, rediscover) = match issuer.keys {
         Keys::OnUnknown => (0, 0),
         Keys::Poll(seconds) => (seconds, 0),
@@ -222,6 +237,7 @@ fn issuer_json(folder: &Path, index: usize, issuer: &Issuer) -> Result<Value> {
         "issuer": issuer.url,
         "audiences": issuer.audiences,
         "ca_file": ca_file,
+        "keys_file": keys_file,
         "poll_seconds": poll,
         "rediscover_seconds": rediscover,
     }))

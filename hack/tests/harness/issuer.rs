@@ -185,6 +185,25 @@ async fn an_unknown_key_is_fetched_at_once_or_not_until_the_next_poll() {
 }
 
 #[tokio::test]
+async fn given_keys_are_enough_for_an_issuer_that_nobody_reaches() {
+    let (key, another) = (Key::new("one"), Key::new("one"));
+    let url = "https://kubernetes.default.svc.cluster.local";
+    let keys = json!({ "keys": [key.jwk()] });
+    let registry = RegistryServer::start(RegistryOptions {
+        issuers: vec![Issuer::new(url, &["registry"]).with_key_set(keys.to_string())],
+        ..RegistryOptions::default()
+    })
+    .unwrap();
+    let answer = async |token: String| base(&registry, &token).await;
+    assert_eq!(answer(key.token(url, "registry", 60)).await, StatusCode::OK);
+    assert_eq!(
+        answer(another.token(url, "registry", 60)).await,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(answer(key.token(url, "elsewhere", 60)).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn an_issuer_may_come_up_after_the_registry() {
     let key = Key::new("one");
     let port = mintmark_hack::process::free_port().unwrap();

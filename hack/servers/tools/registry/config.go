@@ -53,6 +53,8 @@ type issuerConfig struct {
 	UsernameClaim string `json:"username_claim"`
 	// CAFile holds the CAs of the issuer's https endpoint; empty means the system's.
 	CAFile string `json:"ca_file"`
+	// KeysFile holds the issuer's keys as a JSON Web Key Set. With it the issuer is never asked: it may be out of reach.
+	KeysFile string `json:"keys_file"`
 	// PollSeconds reads the keys at most that often and never for an unknown key id. 0 means the opposite: keys are kept
 	// and read again when a token names an unknown one, as go-oidc does by itself.
 	PollSeconds int `json:"poll_seconds"`

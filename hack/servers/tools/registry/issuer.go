@@ -46,7 +46,30 @@ func newIssuer(c issuerConfig) (*issuer, error) {
 		}
 		transport.TLSClientConfig.RootCAs = roots
 	}
-	return &issuer{config: c, client: &http.Client{Transport: transport, Timeout: issuerTimeout}}, nil
+	i := &issuer{config: c, client: &http.Client{Transport: transport, Timeout: issuerTimeout}}
+	if c.KeysFile == "" {
+		return i, nil
+	}
+	var err error
+	i.verifier, err = fixed(c)
+	return i, err
+}
+
+// fixed makes a verifier with the keys of a file.
+func fixed(c issuerConfig) (*oidc.IDTokenVerifier, error) {
+	var set jose.JSONWebKeySet
+	if err := readJSON(c.KeysFile, &set); err != nil {
+		return nil, err
+	}
+	keys := &oidc.StaticKeySet{}
+	for _, key := range set.Keys {
+		keys.PublicKeys = append(keys.PublicKeys, key.Key)
+	}
+	settings := &oidc.Config{SkipClientIDCheck: true}
+	for _, algorithm := range supportedAlgorithms {
+		settings.SupportedSigningAlgs = append(settings.SupportedSigningAlgs, string(algorithm))
+	}
+	return oidc.NewVerifier(c.Issuer, keys, settings), nil
 }
 
 // verify returns the subject of a token. Errors never contain the token.
