@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
+    config,
 };
 use serde_json::json;
 
@@ -23,7 +24,8 @@ pub(super) enum User {
     Token(String),
 }
 
-pub(super) fn write_kubeconfig(path: &Path, url: &str, ca_pem: &str, user: &User) -> Result<()> {
+/// Writes a kubeconfig with one context. `cluster` is a cluster's entry of another kubeconfig.
+pub(super) fn write_kubeconfig(path: &Path, cluster: &config::Cluster, user: &User) -> Result<()> {
     let user = match user {
         User::Certificate(pair) => json!({
             "client-certificate-data": BASE64.encode(&pair.certificate_pem),
@@ -34,10 +36,7 @@ pub(super) fn write_kubeconfig(path: &Path, url: &str, ca_pem: &str, user: &User
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{
-            "name": "test",
-            "cluster": { "server": url, "certificate-authority-data": BASE64.encode(ca_pem) },
-        }],
+        "clusters": [{ "name": "test", "cluster": cluster }],
         "users": [{ "name": "test", "user": user }],
         "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
         "current-context": "test",

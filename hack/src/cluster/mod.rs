@@ -4,6 +4,7 @@
 //! `Terminating`. Everything lies in one temporary folder that goes with the cluster. Starting takes about eight seconds
 //! on two cores and fails with the last lines of the server's log.
 
+mod access;
 mod apiserver;
 mod audit;
 mod etcd;
@@ -24,6 +25,7 @@ use kube::{
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+pub use access::Access;
 pub use audit::{AuditEvent, AuditLog, AuditMark, AuditObject};
 
 use crate::{pki, process::Guarded};
@@ -52,10 +54,9 @@ pub struct ClusterOptions {
 #[derive(Debug)]
 pub struct Cluster {
     api_server: Mutex<ApiServer>,
-    _etcd: Guarded,
-    admin_kubeconfig: PathBuf,
+    etcd: Guarded,
+    access: Access,
     ca_pem: String,
-    url: String,
     audit: AuditLog,
     folder: TempDir,
 }
@@ -89,16 +90,15 @@ impl Cluster {
         let url = api_server.url();
         let ca_pem = api_server.files().ca_pem.clone();
         let admin_kubeconfig = folder.path().join("admin.kubeconfig");
-        let user = api_server.files().admin.clone();
-        identity::write_kubeconfig(&admin_kubeconfig, &url, &ca_pem, &identity::User::Certificate(user))?;
+        let user = identity::User::Certificate(api_server.files().admin.clone());
+        let access = Access::create(&url, &ca_pem, &admin_kubeconfig, &user)?;
         let audit = AuditLog::new(folder.path().join("audit.log"));
         let api_server = Mutex::new(api_server);
         let cluster = Self {
             api_server,
-            _etcd: etcd,
-            admin_kubeconfig,
+            etcd,
+            access,
             ca_pem,
-            url,
             audit,
             folder,
         };
@@ -108,7 +108,7 @@ impl Cluster {
 
     /// The URL of the API server, which is also its ServiceAccount issuer: `https://127.0.0.1:<port>`.
     pub fn url(&self) -> &str {
-        &self.url
+        self.access.url()
     }
 
     /// The CA of the API server's certificate.
@@ -118,7 +118,7 @@ impl Cluster {
 
     /// A kubeconfig with all rights (group `system:masters`).
     pub fn admin_kubeconfig(&self) -> &Path {
-        &self.admin_kubeconfig
+        self.access.kubeconfig()
     }
 
     /// A folder that lives as long as the cluster.
@@ -133,16 +133,13 @@ impl Cluster {
 
     /// A client with all rights, bound to the current tokio runtime: make one per test, do not share it.
     pub async fn client(&self) -> Result<Client> {
-        client(&self.admin_kubeconfig).await
+        self.access.client().await
     }
 
     /// Writes a kubeconfig of a ServiceAccount, with a token of this life from the TokenRequest API, and returns its
     /// path. The account must exist; `ttl` is at least ten minutes (the API server's minimum).
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str, ttl: Duration) -> Result<PathBuf> {
-        let token = self.service_account_token(namespace, name, &[], ttl).await?;
-        let path = self.folder.path().join(format!("{namespace}.{name}.kubeconfig"));
-        identity::write_kubeconfig(&path, &self.url, &self.ca_pem, &identity::User::Token(token))?;
-        Ok(path)
+        self.access.service_account_kubeconfig(namespace, name, ttl).await
     }
 
     /// Requests a token of a ServiceAccount; without audiences, one for the API server itself.
@@ -153,7 +150,14 @@ impl Cluster {
         audiences: &[&str],
         ttl: Duration,
     ) -> Result<String> {
-        identity::request_token(self.client().await?, namespace, name, audiences, ttl).await
+        self.access.service_account_token(namespace, name, audiences, ttl).await
+    }
+
+    /// Ends both servers and waits until they have ended; the folder is deleted.
+    pub fn end(self) -> Result<()> {
+        self.stop_api_server()?;
+        self.etcd.stop()?;
+        Ok(())
     }
 
     /// Ends the API server, as an outage would; etcd stays. Blocks for up to two seconds.
@@ -168,11 +172,17 @@ impl Cluster {
             api_server.spawn()?;
             api_server.files().clone()
         };
-        wait_ready(&self.url, &files.ca_pem, || self.lock().check()).await
+        wait_ready(self.url(), &files.ca_pem, || self.lock().check()).await
     }
 
     fn lock(&self) -> MutexGuard<'_, ApiServer> {
         self.api_server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsRef<Access> for Cluster {
+    fn as_ref(&self) -> &Access {
+        &self.access
     }
 }
 

@@ -7,12 +7,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
-    api::{Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
 };
 use serde_json::json;
 
 use crate::{
-    cluster::Cluster,
+    cluster::Access,
     manifests::{self, Placement},
     pki::KeyAndCertificate,
     workspace,
@@ -38,24 +38,35 @@ pub struct Installation {
 
 /// Applies the CRD, the rights and the opt-in token rights, with `namespace` in the place of `mintmark-system`. Several
 /// installations in one cluster share the CRD only.
-pub async fn install(cluster: &Cluster, namespace: &str) -> Result<Installation> {
+pub async fn install(cluster: &impl AsRef<Access>, namespace: &str) -> Result<Installation> {
+    let cluster = cluster.as_ref();
+    manifests::apply(&cluster.client().await?, objects(namespace)?).await?;
+    Installation::of(cluster, namespace).await
+}
+
+/// What [`install`] applies.
+pub fn objects(namespace: &str) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     for part in PARTS {
         objects.extend(manifests::load(&workspace::root().join("config").join(part))?);
     }
-    let objects = Placement::new(namespace).place(objects)?;
-    manifests::apply(&cluster.client().await?, objects).await?;
-    let kubeconfig = cluster
-        .service_account_kubeconfig(namespace, "mintmark", TOKEN_TTL)
-        .await?;
-    Ok(Installation {
-        namespace: namespace.to_owned(),
-        kubeconfig,
-    })
+    Placement::new(namespace).place(objects)
+}
+
+impl Installation {
+    /// The installation whose objects are in the cluster already.
+    pub async fn of(cluster: &Access, namespace: &str) -> Result<Self> {
+        Ok(Self {
+            namespace: namespace.to_owned(),
+            kubeconfig: cluster
+                .service_account_kubeconfig(namespace, "mintmark", TOKEN_TTL)
+                .await?,
+        })
+    }
 }
 
 /// Creates or replaces the signing Secret of an installation.
-pub async fn signing_secret(cluster: &Cluster, namespace: &str, pair: &KeyAndCertificate) -> Result<()> {
+pub async fn signing_secret(cluster: &impl AsRef<Access>, namespace: &str, pair: &KeyAndCertificate) -> Result<()> {
     let secret = json!({
         "apiVersion": "v1",
         "kind": "Secret",
@@ -63,7 +74,7 @@ pub async fn signing_secret(cluster: &Cluster, namespace: &str, pair: &KeyAndCer
         "type": "kubernetes.io/tls",
         "data": { "tls.key": BASE64.encode(&pair.key_pem), "tls.crt": BASE64.encode(&pair.certificate_pem) },
     });
-    let secrets: Api<Secret> = Api::namespaced(cluster.client().await?, namespace);
+    let secrets: Api<Secret> = Api::namespaced(cluster.as_ref().client().await?, namespace);
     let parameters = PatchParams::apply("mintmark-hack").force();
     secrets
         .patch(SIGNING_SECRET, &parameters, &Patch::Apply(secret))

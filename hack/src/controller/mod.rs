@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use install::{Installation, SIGNING_SECRET, install, signing_secret};
+pub use install::{Installation, SIGNING_SECRET, install, objects, signing_secret};
 
 use crate::{
     process::{Guard, Guarded, free_port},
@@ -258,7 +258,8 @@ impl Controller {
             .collect())
     }
 
-    fn log_file(&self) -> PathBuf {
+    /// Where that log lies.
+    pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("mintmark.log")
     }
 
