@@ -2,13 +2,14 @@
 //! with the process that started them.
 //!
 //! [`servers`] builds etcd, kube-apiserver, the test registry and the SVID checker into a cache folder; [`cluster`] and
-//! [`registry`] start them; [`manifests`] applies `config/` to a cluster, [`controller`] installs
-//! and runs ours there; [`svid`] asks go-spiffe and go-oidc for their
-//! opinion; [`suite`] is `cargo xtask test`, [`generate`] is `cargo xtask generate`. Never part of the product.
+//! [`registry`] start them; [`manifests`] applies `config/` to a cluster, [`controller`] installs and runs ours there;
+//! [`svid`] asks go-spiffe and go-oidc for their opinion. [`demo`], [`mod@bench`], [`suite`] (`cargo xtask test`) and
+//! [`generate`] are the subcommands. Never part of the product.
 
 pub mod bench;
 pub mod cluster;
 pub mod controller;
+pub mod demo;
 pub mod digest;
 pub mod generate;
 pub mod manifests;

@@ -3,8 +3,10 @@
 //! Each subcommand is a module of `mintmark_hack`; this file only parses arguments. Fails with exit code 1 and the chain
 //! of causes on one line each.
 
+use std::{path::PathBuf, process::ExitCode};
+
 use clap::{Parser, Subcommand};
-use mintmark_hack::{bench, generate, report, servers, suite};
+use mintmark_hack::{bench, demo, generate, report, servers, suite};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds the real servers, runs the tests", version)]
@@ -18,6 +20,15 @@ struct Arguments {
 enum Command {
     /// Measure a fleet of OCIRepositories and the mint rates with release builds; print a table and JSON.
     Bench(bench::BenchOptions),
+    /// Show three tenants that pull as themselves, and a fourth that is refused, on real servers.
+    Demo {
+        /// Leave everything up, and say where it is, until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+        /// Use the cluster of this file's current context, as its administrator, instead of starting one.
+        #[arg(long, value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+    },
     /// Write `config/crd/` from the API types.
     Generate {
         /// Change nothing, fail if a file differs.
@@ -30,18 +41,25 @@ enum Command {
     Test,
 }
 
-fn main() -> std::process::ExitCode {
+fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Bench(options) => bench::run(&options),
-        Command::Generate { check } => generate::generate(check),
-        Command::Servers => servers::run(),
-        Command::Test => suite::run(),
+        Command::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Demo { keep, kubeconfig } => show(keep, kubeconfig),
+        Command::Generate { check } => generate::generate(check).map(|()| ExitCode::SUCCESS),
+        Command::Servers => servers::run().map(|()| ExitCode::SUCCESS),
+        Command::Test => suite::run().map(|()| ExitCode::SUCCESS),
     };
-    match outcome {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            report::failure(&error);
-            std::process::ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        report::failure(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn show(keep: bool, kubeconfig: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+    let options = demo::Options {
+        keep,
+        kubeconfig,
+        ..demo::Options::default()
+    };
+    Ok(demo::run(&options)?.exit_code().into())
 }

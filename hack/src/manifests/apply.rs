@@ -31,17 +31,11 @@ const FIRST: &[&str] = &[
 
 /// Applies all objects by server-side apply, and waits for each CRD to be established before what may be of its kind.
 pub async fn apply(client: &Client, mut objects: Vec<DynamicObject>) -> Result<()> {
-    let rank = |object: &DynamicObject| {
-        FIRST
-            .iter()
-            .position(|&kind| kind == kind_of(object))
-            .unwrap_or(FIRST.len())
-    };
-    objects.sort_by_key(rank);
+    sort(&mut objects);
     let mut resources = HashMap::new();
     for object in objects {
         let name = object.name_any();
-        let kind = kind_of(&object).to_owned();
+        let kind = self::kind(&object).to_owned();
         apply_one(client, &object, &mut resources)
             .await
             .with_context(|| format!("cannot apply {kind} {name}"))?;
@@ -52,26 +46,28 @@ pub async fn apply(client: &Client, mut objects: Vec<DynamicObject>) -> Result<(
     Ok(())
 }
 
+/// Sorts objects into the order in which they can be applied, and in reverse be deleted.
+pub fn sort(objects: &mut [DynamicObject]) {
+    let rank = |object: &DynamicObject| FIRST.iter().position(|&first| first == kind(object));
+    objects.sort_by_key(|object| rank(object).unwrap_or(FIRST.len()));
+}
+
+/// Where an object lives; asks the API server about its kind.
+pub async fn api(client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>> {
+    in_scope(client, object, &mut HashMap::new()).await
+}
+
+/// The kind of an object, empty if it has none.
+pub fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| types.kind.as_str())
+}
+
 async fn apply_one(
     client: &Client,
     object: &DynamicObject,
     resources: &mut HashMap<GroupVersionKind, (ApiResource, Scope)>,
 ) -> Result<()> {
-    let types = object.types.as_ref().context("an object without kind")?;
-    let gvk = GroupVersionKind::try_from(types)?;
-    let (resource, scope) = if let Some(known) = resources.get(&gvk) {
-        known.clone()
-    } else {
-        let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
-        resources.entry(gvk).or_insert((resource, capabilities.scope)).clone()
-    };
-    let api: Api<DynamicObject> = match scope {
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
-        Scope::Namespaced => {
-            let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
-            Api::namespaced_with(client.clone(), namespace, &resource)
-        }
-    };
+    let api = in_scope(client, object, resources).await?;
     api.patch(
         &object.name_any(),
         &PatchParams::apply("mintmark-hack").force(),
@@ -81,6 +77,28 @@ async fn apply_one(
     Ok(())
 }
 
+async fn in_scope(
+    client: &Client,
+    object: &DynamicObject,
+    resources: &mut HashMap<GroupVersionKind, (ApiResource, Scope)>,
+) -> Result<Api<DynamicObject>> {
+    let types = object.types.as_ref().context("an object without kind")?;
+    let gvk = GroupVersionKind::try_from(types)?;
+    let (resource, scope) = if let Some(known) = resources.get(&gvk) {
+        known.clone()
+    } else {
+        let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
+        resources.entry(gvk).or_insert((resource, capabilities.scope)).clone()
+    };
+    Ok(match scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
+            Api::namespaced_with(client.clone(), namespace, &resource)
+        }
+    })
+}
+
 async fn wait_established(client: &Client, name: &str) -> Result<()> {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let established = await_condition(crds, name, conditions::is_crd_established());
@@ -88,8 +106,4 @@ async fn wait_established(client: &Client, name: &str) -> Result<()> {
         .await
         .with_context(|| format!("the CRD {name} is not established in time"))??;
     Ok(())
-}
-
-fn kind_of(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |types| types.kind.as_str())
 }

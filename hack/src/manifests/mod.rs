@@ -7,6 +7,6 @@ mod apply;
 mod load;
 mod placement;
 
-pub use apply::apply;
+pub use apply::{api, apply, kind, sort};
 pub use load::load;
 pub use placement::Placement;
