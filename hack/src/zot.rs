@@ -49,7 +49,7 @@ pub struct ZotRepository<'a> {
 /// A running Zot over TLS. It ends when this is dropped or this process ends.
 #[derive(Debug)]
 pub struct Zot {
-    _process: Guarded,
+    process: Guarded,
     host: String,
     ca_pem: String,
     _folder: TempDir,
@@ -99,7 +99,7 @@ impl Zot {
         };
         let process = guard.start(&binary, ["serve".as_ref(), root.join("config.json").as_os_str()])?;
         let mut zot = Self {
-            _process: process,
+            process,
             host: format!("127.0.0.1:{port}"),
             ca_pem: ca.pem().to_owned(),
             _folder: folder,
@@ -126,11 +126,11 @@ impl Zot {
             .build()?;
         let deadline = Instant::now() + START_DEADLINE;
         while http.get(format!("https://{}/v2/", self.host)).send().await.is_err() {
-            if self._process.ended()?.is_some() {
-                return Err(self._process.failure("ended"));
+            if self.process.ended()?.is_some() {
+                return Err(self.process.failure("ended"));
             }
             if Instant::now() >= deadline {
-                return Err(self._process.failure("does not answer"));
+                return Err(self.process.failure("does not answer"));
             }
             tokio::time::sleep(PROBE_INTERVAL).await;
         }
