@@ -180,7 +180,7 @@ pub async fn mutual_tls(client_ca: &str) -> Result<(FaultRegistry, String)> {
     let server = fault_registry::Authority::new("recording registry");
     let tls = Tls {
         leaf: server.server(&["127.0.0.1"]),
-        client_auth: ClientAuth::Required(block.contents.into()),
+        client_auth: ClientAuth::Required(vec![block.contents.into()]),
         tls12_only: false,
     };
     Ok((FaultRegistry::start(Some(tls)).await, server.pem()))
