@@ -20,7 +20,7 @@ mod record;
 mod serve;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
@@ -81,7 +81,7 @@ struct State {
     records: Mutex<record::Records>,
     gate: Mutex<Gate>,
     pages: Mutex<HashMap<String, Page>>,
-    arrivals: watch::Sender<()>,
+    changes: watch::Sender<()>,
 }
 
 impl FaultRegistry {
@@ -105,7 +105,7 @@ impl FaultRegistry {
             records: Mutex::default(),
             gate: Mutex::new(Arc::new(|_| Verdict::Allow)),
             pages: Mutex::default(),
-            arrivals: watch::Sender::new(()),
+            changes: watch::Sender::new(()),
         });
         let https = tls.is_some();
         let acceptor = tls.map(|tls| serve::acceptor(&tls));
@@ -204,10 +204,20 @@ impl FaultRegistry {
 
     /// Waits until the requests so far are as wanted.
     pub async fn until(&self, what: &str, wanted: impl Fn(&[Recorded]) -> bool) {
-        let mut arrivals = self.state.arrivals.subscribe();
+        self.until_changed(what, || wanted(&self.requests())).await;
+    }
+
+    /// Waits until the ids of the open connections are as wanted.
+    pub async fn until_open(&self, what: &str, wanted: impl Fn(&HashSet<usize>) -> bool) {
+        self.until_changed(what, || wanted(&self.state.records.lock().unwrap().open))
+            .await;
+    }
+
+    async fn until_changed(&self, what: &str, wanted: impl Fn() -> bool) {
+        let mut changes = self.state.changes.subscribe();
         let waiting = async {
-            while !wanted(&self.requests()) {
-                arrivals.changed().await.unwrap();
+            while !wanted() {
+                changes.changed().await.unwrap();
             }
         };
         let seen = tokio::time::timeout(PATIENCE, waiting).await;

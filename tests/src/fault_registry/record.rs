@@ -1,6 +1,6 @@
 //! What reached the registry: connections and requests, complete enough for leak tests.
 
-use std::time::Instant;
+use std::{collections::HashSet, time::Instant};
 
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 
@@ -67,6 +67,7 @@ pub(super) struct Records {
     pub(super) connections: Vec<Connection>,
     pub(super) requests: Vec<Recorded>,
     pub(super) accepted: usize,
+    pub(super) open: HashSet<usize>,
     handshakes: usize,
 }
 
@@ -78,6 +79,7 @@ impl Records {
             client_certificate: client_chain.first().cloned(),
             client_chain,
         };
+        self.open.insert(self.handshakes);
         self.handshakes += 1;
         self.connections.push(connection.clone());
         connection

@@ -192,6 +192,7 @@ pub(super) async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>,
 }
 
 async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection: Connection, state: Arc<State>) {
+    let id = connection.id;
     let service = service_fn(|request: Request<Incoming>| {
         let (connection, state) = (connection.clone(), Arc::clone(&state));
         async move { handle(request, connection, &state) }
@@ -200,6 +201,8 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection:
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
+    state.records.lock().unwrap().open.remove(&id);
+    state.changes.send_replace(());
 }
 
 fn handle(request: Request<Incoming>, connection: Connection, state: &State) -> Result<Response<Body>, io::Error> {
@@ -217,7 +220,7 @@ fn handle(request: Request<Incoming>, connection: Connection, state: &State) -> 
         headers: parts.headers,
     };
     state.records.lock().unwrap().requests.push(recorded.clone());
-    state.arrivals.send_replace(());
+    state.changes.send_replace(());
     let fault = {
         let mut scripts = state.faults.lock().unwrap();
         scripts

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use futures::future::try_join_all;
+use kube::api::DeleteParams;
 use mintmark_hack::{
     controller::signing_secret,
     pki::{TestCa, install_provider},
@@ -110,6 +111,15 @@ async fn certificates_share_neither_connections_nor_tls_sessions() -> Result<()>
         last.values().all(|id| *id >= old),
         "an old connection is in use: {last:?}"
     );
+    registry
+        .until_open("the old connections end", |open| open.iter().all(|id| *id >= old))
+        .await;
+    env.repositories(&tenant).delete("a", &DeleteParams::default()).await?;
+    registry
+        .until_open("a connection ends with its object", |open| {
+            open.len() == names.len() - 1
+        })
+        .await;
     assert_it_can_resume(&registry, &ca, &next).await?;
     drop(controller);
     Ok(())
