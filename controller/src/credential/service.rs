@@ -4,12 +4,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use mintmark_issuer::{IssuerUrl, SpiffeId, TrustDomain};
+use mintmark_issuer::{IssuerUrl, NoSigner, SpiffeId, TrustDomain};
+use tokio::sync::SetOnce;
 
 use super::{
     Audience, AudiencePolicy, AudienceRefusal, ObjectCredential, ObjectIdentity, ServiceAccountTokens, SigningReceiver,
@@ -61,7 +62,7 @@ pub struct Credentials {
     pub(super) tokens: ServiceAccountTokens,
     pub(super) metrics: Metrics,
     /// Empty until the API server's own audiences are known.
-    policy: OnceLock<AudiencePolicy>,
+    policy: SetOnce<AudiencePolicy>,
     slots: Mutex<HashMap<Arc<str>, Arc<Slot>>>,
 }
 
@@ -78,7 +79,7 @@ impl Credentials {
             signing,
             tokens,
             metrics,
-            policy: OnceLock::new(),
+            policy: SetOnce::new(),
             slots: Mutex::default(),
         }
     }
@@ -87,6 +88,17 @@ impl Credentials {
     pub fn set_audience_policy(&self, policy: AudiencePolicy) {
         // Set once at start by the task that learns the API server's audiences.
         let _ = self.policy.set(policy);
+    }
+
+    /// Waits until everything that decides about credentials was read once: what the API server accepts, and the signing
+    /// Secret. A pass before that would tell of failures that are none.
+    pub async fn settled(&self) {
+        self.policy.wait().await;
+        if self.settings.secret_name.is_some() {
+            let mut signing = self.signing.clone();
+            // Nobody will read it any more: then there is nothing to wait for.
+            let _ = signing.wait_for(|set| !matches!(set.jwt, Err(NoSigner::NotRead))).await;
+        }
     }
 
     /// The source of what `wanted` asks for, to be presented to `origin`.
