@@ -22,19 +22,9 @@ use mintmark_issuer::{Authority, LoadOptions, SigningSecret, TrustDomain};
 use serde_json::{Value, json};
 
 use crate::{
-    env::{AUDIENCE, DEADLINE, Env, TRUST_DOMAIN},
+    env::{DEADLINE, Env, TRUST_DOMAIN},
     fault_registry::{self, ClientAuth, FaultRegistry, Tls},
 };
-
-/// `spec` of an OCIRepository that presents a JWT-SVID over plain HTTP.
-pub fn jwt_spec(url: &str) -> Value {
-    json!({"url": url, "insecure": true, "ref": {"tag": "v1"}, "credential": "SpiffeJWT", "audiences": [AUDIENCE]})
-}
-
-/// `spec` of an OCIRepository that presents an X.509-SVID; the server's CA is in Secret `registry-ca`.
-pub fn certificate_spec(url: &str) -> Value {
-    json!({"url": url, "ref": {"tag": "v1"}, "credential": "SpiffeCertificate", "certSecretRef": {"name": "registry-ca"}})
-}
 
 impl Env {
     /// Replaces the signing Secret by this key and CA.

@@ -10,7 +10,8 @@ use mintmark_hack::{
 use mintmark_tests::{
     env::{AUDIENCE, Env, TRUST_DOMAIN, condition},
     fault_registry::{Artifact, FaultRegistry},
-    issuer::{certificate_spec, chain_pem, chains, jwt_spec, mutual_tls, tokens},
+    issuer::{chain_pem, chains, mutual_tls, tokens},
+    specs,
 };
 use rstest::rstest;
 
@@ -49,9 +50,10 @@ impl Registries {
     /// Creates `jwt`, `cert` and `real`: one object per registry.
     async fn create_objects(&self, env: &Env, namespace: &str) -> Result<()> {
         let url = |registry: &FaultRegistry| format!("oci://{}/team/app", registry.host());
-        env.create(namespace, "jwt", jwt_spec(&url(&self.plain))).await?;
-        env.create(namespace, "cert", certificate_spec(&url(&self.tls))).await?;
-        env.create(namespace, "real", certificate_spec(&self.real.url("team/app")))
+        env.create(namespace, "jwt", specs::jwt(&url(&self.plain))).await?;
+        env.create(namespace, "cert", specs::certificate(&url(&self.tls)))
+            .await?;
+        env.create(namespace, "real", specs::certificate(&self.real.url("team/app")))
             .await?;
         Ok(())
     }

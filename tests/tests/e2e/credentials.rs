@@ -4,14 +4,14 @@
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use mintmark_hack::{
-    digest,
     pki::TestCa,
     registry::{Artifact, Issuer, MANIFEST_MEDIA_TYPE, RegistryOptions, RegistryServer},
 };
 use mintmark_issuer::{IssuerUrl, JwtRequest, ObjectRef, SpiffeId, SystemRandom, TrustDomain};
 use mintmark_tests::{
     env::{AUDIENCE, Env, TRUST_DOMAIN},
-    issuer::{authority, certificate_spec, chain_pem, jwt_spec},
+    issuer::{authority, chain_pem},
+    served, specs,
 };
 use reqwest::header::ACCEPT;
 use rstest::rstest;
@@ -76,10 +76,10 @@ async fn each_credential_pulls_its_own_repository_and_no_other() -> Result<()> {
     for namespace in [&a, &b] {
         env.create(namespace, "account", account_spec(&token)).await?;
     }
-    env.create(&a, "jwt", jwt_spec(&jwt)).await?;
-    env.create(&a, "cert", certificate_spec(&certificate)).await?;
-    env.create(&b, "jwt", jwt_spec(&jwt)).await?;
-    env.create(&b, "cert", certificate_spec(&certificate)).await?;
+    env.create(&a, "jwt", specs::jwt(&jwt)).await?;
+    env.create(&a, "cert", specs::certificate(&certificate)).await?;
+    env.create(&b, "jwt", specs::jwt(&jwt)).await?;
+    env.create(&b, "cert", specs::certificate(&certificate)).await?;
 
     for (name, subject) in [
         ("jwt", Env::spiffe_id(&a, "jwt")),
@@ -90,8 +90,7 @@ async fn each_credential_pulls_its_own_repository_and_no_other() -> Result<()> {
         assert_eq!(status.credential.context("a credential")?.subject, subject);
         let artifact = status.artifact.context("an artifact")?;
         assert!(artifact.revision.starts_with("v1@sha256:"), "{}", artifact.revision);
-        let body = reqwest::get(&artifact.url).await?.error_for_status()?.bytes().await?;
-        assert_eq!(artifact.digest, digest::oci(&body));
+        served::fetch(&artifact).await?;
         refused(&env, &b, name, "authenticated but not authorised (403)").await?;
     }
     Ok(())
@@ -110,7 +109,7 @@ async fn a_token_is_refused_where_its_issuer_is_unknown() -> Result<()> {
     let jwt = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
     let account = format!("system:serviceaccount:{namespace}:puller");
     let token = seed(&registry, "team/account", &[&account]).await?;
-    env.create(&namespace, "jwt", jwt_spec(&jwt)).await?;
+    env.create(&namespace, "jwt", specs::jwt(&jwt)).await?;
     env.create(&namespace, "account", account_spec(&token)).await?;
     for (name, issuer) in [
         ("jwt", env.ports.issuer_url()),
@@ -142,7 +141,7 @@ async fn a_token_is_refused_where_its_audience_is_another_one() -> Result<()> {
     let jwt = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
     let account = format!("system:serviceaccount:{namespace}:puller");
     let token = seed(&registry, "team/account", &[&account]).await?;
-    env.create(&namespace, "jwt", jwt_spec(&jwt)).await?;
+    env.create(&namespace, "jwt", specs::jwt(&jwt)).await?;
     env.create(&namespace, "account", account_spec(&token)).await?;
     for name in ["jwt", "account"] {
         refused(&env, &namespace, name, NOT_ACCEPTED).await?;
@@ -165,7 +164,7 @@ async fn a_certificate_is_refused_under_another_ca(#[case] name: &str) -> Result
     let url = seed(&registry, "team/cert", &[&Env::spiffe_id(&namespace, "cert")]).await?;
     env.secret(&namespace, "registry-ca", &[("ca.crt", registry.ca_pem())])
         .await?;
-    env.create(&namespace, "cert", certificate_spec(&url)).await?;
+    env.create(&namespace, "cert", specs::certificate(&url)).await?;
     let text = "registry does not accept the client certificate issued by 'mintmark test CA' (TLS alert unknown_ca: ";
     refused(&env, &namespace, "cert", text).await?;
     assert!(registry.access_log()?.iter().all(|entry| entry.kind != "mtls"));
@@ -185,7 +184,7 @@ async fn a_registry_that_asks_for_no_certificate_serves_none_of_its_anonymous_co
     registry.allow_anonymous("team/cert")?;
     env.secret(&namespace, "registry-ca", &[("ca.crt", registry.ca_pem())])
         .await?;
-    env.create(&namespace, "cert", certificate_spec(&url)).await?;
+    env.create(&namespace, "cert", specs::certificate(&url)).await?;
     refused(
         &env,
         &namespace,
@@ -205,7 +204,7 @@ async fn an_expired_jwt_svid_is_refused() -> Result<()> {
     let registry = env.jwt_registry()?;
     let url = seed(&registry, "team/jwt", &[&Env::spiffe_id(&namespace, "jwt")]).await?;
     // From here on the registry knows the key: what is refused below is refused for its time alone.
-    env.create(&namespace, "jwt", jwt_spec(&url)).await?;
+    env.create(&namespace, "jwt", specs::jwt(&url)).await?;
     env.ready(&namespace, "jwt").await?;
 
     // The controller's own authority, at another time.

@@ -5,7 +5,7 @@ use mintmark_hack::svid::Bundle;
 use mintmark_tests::{
     env::{Env, TRUST_DOMAIN},
     fault_registry::{Artifact, FaultRegistry},
-    issuer::jwt_spec,
+    specs,
 };
 use reqwest::{Client, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ async fn has_signed(env: &Env) -> Result<()> {
     env.create(
         &namespace,
         "one",
-        jwt_spec(&format!("oci://{}/team/app", registry.host())),
+        specs::jwt(&format!("oci://{}/team/app", registry.host())),
     )
     .await?;
     env.ready(&namespace, "one").await?;

@@ -15,7 +15,8 @@ use mintmark_hack::{
 use mintmark_tests::{
     env::{Env, condition},
     fault_registry::{self, FaultRegistry},
-    issuer::{authority, certificate_spec, jwt_spec, tokens},
+    issuer::{authority, tokens},
+    specs,
 };
 use serde_json::json;
 
@@ -53,9 +54,9 @@ impl Tenant {
     }
 
     async fn create(&self, env: &Env) -> Result<()> {
-        env.create(&self.namespace, "jwt", jwt_spec(&self.bearer.url("team/app")))
+        env.create(&self.namespace, "jwt", specs::jwt(&self.bearer.url("team/app")))
             .await?;
-        env.create(&self.namespace, "cert", certificate_spec(&self.mtls.url("team/app")))
+        env.create(&self.namespace, "cert", specs::certificate(&self.mtls.url("team/app")))
             .await?;
         Ok(())
     }
@@ -258,12 +259,12 @@ async fn nothing_outlives_the_ca_and_its_end_is_told_and_healed() -> Result<()> 
     let registry = FaultRegistry::start(None).await;
     registry.push("team/app", "v1", &fault_registry::Artifact::flux(&[("a.yaml", "a")]));
     let url = format!("oci://{}/team/app", registry.host());
-    let mut spec = jwt_spec(&url);
+    let mut spec = specs::jwt(&url);
     spec["interval"] = json!("1s");
     env.create(&namespace, "jwt", spec).await?;
     env.secret(&namespace, "registry-ca", &[("ca.crt", env.ca.pem())])
         .await?;
-    env.create(&namespace, "cert", certificate_spec("oci://127.0.0.1:9/team/app"))
+    env.create(&namespace, "cert", specs::certificate("oci://127.0.0.1:9/team/app"))
         .await?;
     let text = "which leaves less than 60 s";
     env.failed(&namespace, "cert", "CredentialNotConfigured", text).await?;

@@ -12,7 +12,8 @@ use mintmark_tests::{
     env::Env,
     fault_registry::{Artifact, FaultRegistry},
     http::until,
-    issuer::{jwt_spec, tokens},
+    issuer::tokens,
+    specs,
 };
 use reqwest::StatusCode;
 use rustls::ServerConfig;
@@ -95,7 +96,7 @@ async fn an_api_server_takes_a_jwt_svid_for_its_audience_and_no_other() -> Resul
         ("for-both", json!(["registry.example", API_AUDIENCE])),
         ("for-registry", json!(["registry.example"])),
     ] {
-        let mut spec = jwt_spec(&format!("oci://{}/team/app", registry.host()));
+        let mut spec = specs::jwt(&format!("oci://{}/team/app", registry.host()));
         spec["audiences"] = audiences;
         env.create(&namespace, name, spec).await?;
         env.ready(&namespace, name).await?;

@@ -14,7 +14,8 @@ use mintmark_hack::{
 use mintmark_tests::{
     env::{AUDIENCE, Env, TRUST_DOMAIN},
     fault_registry::{Artifact, FaultRegistry},
-    issuer::{certificate_spec, chain_pem, chains, jwt_spec, mutual_tls, tokens},
+    issuer::{chain_pem, chains, mutual_tls, tokens},
+    specs,
 };
 use serde_json::{Value, json};
 use x509_parser::{
@@ -53,9 +54,9 @@ async fn every_jwt_svid_is_what_it_should_be_and_both_judges_accept_it() -> Resu
     let registry = FaultRegistry::start(None).await;
     registry.push("team/app", "v1", &Artifact::flux(&[("a.yaml", "a")]));
     let url = format!("oci://{}/team/app", registry.host());
-    let one = env.create(&namespace, "one", jwt_spec(&url)).await?;
+    let one = env.create(&namespace, "one", specs::jwt(&url)).await?;
     env.ready(&namespace, "one").await?;
-    let mut spec = jwt_spec(&url);
+    let mut spec = specs::jwt(&url);
     // The token has them sorted: the order in the object means nothing.
     spec["audiences"] = json!(["second.example", AUDIENCE]);
     let two = env.create(&namespace, "two", spec).await?;
@@ -121,7 +122,7 @@ async fn every_x509_svid_has_the_promised_profile_and_the_judges_accept_it() -> 
     let url = format!("oci://{}/team/app", registry.host());
     env.secret(&namespace, "registry-ca", &[("ca.crt", &server_ca)]).await?;
     for name in ["one", "two"] {
-        env.create(&namespace, name, certificate_spec(&url)).await?;
+        env.create(&namespace, name, specs::certificate(&url)).await?;
         env.ready(&namespace, name).await?;
     }
 
@@ -276,10 +277,10 @@ async fn a_chain_is_sent_without_its_root_and_verifies_under_the_root() -> Resul
         &[("ca.crt", &(recording_ca + real.ca_pem()))],
     )
     .await?;
-    env.create(&namespace, "real", certificate_spec(&real.url("team/app")))
+    env.create(&namespace, "real", specs::certificate(&real.url("team/app")))
         .await?;
     let url = format!("oci://{}/team/app", recording.host());
-    env.create(&namespace, "recorded", certificate_spec(&url)).await?;
+    env.create(&namespace, "recorded", specs::certificate(&url)).await?;
     env.ready(&namespace, "real").await?;
     env.ready(&namespace, "recorded").await?;
 
