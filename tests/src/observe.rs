@@ -1,6 +1,6 @@
 //! What a controller did, as others saw it: the API server's audit log, Events, its own count of passes.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mintmark_hack::cluster::{AuditEvent, AuditMark};
 
 use crate::env::Env;
@@ -42,7 +42,7 @@ impl Env {
         Ok(about.map(|event| event.count.unwrap_or(1)).sum())
     }
 
-    /// How many passes over the OCIRepository the controller has made.
+    /// How many passes over the OCIRepository the controller has ended.
     pub async fn passes(&self, namespace: &str, name: &str) -> Result<usize> {
         let (namespace, name) = (format!("namespace=\"{namespace}\""), format!("name=\"{name}\""));
         let text = self.metrics().await?;
@@ -51,9 +51,7 @@ impl Env {
                 && line.contains(&namespace)
                 && line.contains(&name)
         });
-        let value = line
-            .and_then(|line| line.rsplit(' ').next())
-            .context("no such series")?;
+        let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
         Ok(value.parse()?)
     }
 }

@@ -17,6 +17,12 @@ use mintmark_tests::{
 use rstest::rstest;
 use serde_json::{Value, json};
 
+#[derive(Clone, Copy)]
+struct Now {
+    mark: AuditMark,
+    passes: usize,
+}
+
 /// One object `app` of repository `app`, which everybody may read.
 struct Scene {
     env: Env,
@@ -62,6 +68,10 @@ impl Scene {
         self.create(more).await?;
         let object = self.env.ready(&self.tenant, "app").await?;
         self.env.event(&self.tenant, "app", "NewArtifact").await?;
+        until("its first pass has ended", || async {
+            Ok(self.env.passes(&self.tenant, "app").await? > 0)
+        })
+        .await?;
         Ok(object)
     }
 
@@ -86,9 +96,22 @@ impl Scene {
         self.env.reconcile(&self.tenant, "app").await
     }
 
-    /// What the controller asked about the object since `mark`.
-    fn asked(&self, mark: AuditMark) -> Result<Vec<String>> {
-        self.env.requests_about(mark, "app")
+    /// A point in time between two passes.
+    async fn now(&self) -> Result<Now> {
+        Ok(Now {
+            mark: self.env.mark()?,
+            passes: self.env.passes(&self.tenant, "app").await?,
+        })
+    }
+
+    /// What the next pass since `then` asked the API server about the object. A watch may tell of a write before that
+    /// stands in the audit log, so the end of the pass is waited for.
+    async fn asked(&self, then: Now) -> Result<Vec<String>> {
+        until("the pass has ended", || async {
+            Ok(self.env.passes(&self.tenant, "app").await? > then.passes)
+        })
+        .await?;
+        self.env.requests_about(then.mark, "app")
     }
 
     async fn told(&self, reason: &str) -> Result<i32> {
@@ -144,7 +167,7 @@ fn assert_current(object: &OciRepository, revision: &str) {
 async fn a_new_object_gets_one_status_write_and_one_event() -> Result<()> {
     let scene = Scene::new().await?;
     let pushed = scene.push("v1", "1").await?;
-    let mark = scene.env.mark()?;
+    let then = scene.now().await?;
     let object = scene.ready(json!({"ref": {"tag": "v1"}})).await?;
     let revision = format!("v1@{}", pushed.digest);
     assert_current(&object, &revision);
@@ -159,7 +182,7 @@ async fn a_new_object_gets_one_status_write_and_one_event() -> Result<()> {
     let bytes = fetch(&stored).await?;
     assert_eq!(reqwest::get(latest).await?.error_for_status()?.bytes().await?, bytes);
     assert!(object.metadata.finalizers.is_none());
-    assert_eq!(scene.asked(mark)?, ONE_WRITE);
+    assert_eq!(scene.asked(then).await?, ONE_WRITE);
     let event = scene.env.event(&scene.tenant, "app", "NewArtifact").await?;
     let url = scene.registry.url("app");
     assert_eq!(
@@ -178,11 +201,11 @@ async fn a_moved_tag_is_pulled_and_told() -> Result<()> {
     scene.push("v1", "1").await?;
     let before = artifact(&scene.ready(json!({"ref": {"tag": "v1"}})).await?)?;
     let pushed = scene.push("v1", "2").await?;
-    let mark = scene.env.mark()?;
+    let then = scene.now().await?;
     let object = scene.reconcile().await?;
     let revision = format!("v1@{}", pushed.digest);
     assert_current(&object, &revision);
-    assert_eq!(scene.asked(mark)?, ONE_WRITE);
+    assert_eq!(scene.asked(then).await?, ONE_WRITE);
     let stored = artifact(&object)?;
     assert_ne!(stored.url, before.url);
     fetch(&stored).await?;
@@ -203,7 +226,7 @@ async fn a_request_with_nothing_new_moves_its_answer_only() -> Result<()> {
     let scene = Scene::new().await?;
     scene.push("v1", "1").await?;
     let before = scene.ready(json!({"ref": {"tag": "v1"}})).await?;
-    let (mark, from) = (scene.env.mark()?, scene.registry.access_log()?.len());
+    let (then, from) = (scene.now().await?, scene.registry.access_log()?.len());
     let after = scene.reconcile().await?;
     let handled = after
         .status
@@ -218,7 +241,7 @@ async fn a_request_with_nothing_new_moves_its_answer_only() -> Result<()> {
     let mut expected = before.status.clone().context("a status")?;
     expected.last_handled_reconcile_at = handled;
     assert_eq!(after.status, Some(expected));
-    assert_eq!(scene.asked(mark)?, ONE_WRITE);
+    assert_eq!(scene.asked(then).await?, ONE_WRITE);
     assert_eq!(scene.pulled(from)?, ["HEAD /v2/app/manifests/v1"]);
     assert_eq!(scene.env.events(&scene.tenant).await?.len(), 1);
     scene.controller.kill()?;
@@ -258,11 +281,11 @@ async fn an_edit_without_effect_on_the_content_keeps_the_artifact() -> Result<()
     let scene = Scene::new().await?;
     let pushed = scene.push("v1", "1").await?;
     let before = scene.ready(json!({"ref": {"tag": "v1"}})).await?;
-    let (mark, from) = (scene.env.mark()?, scene.registry.access_log()?.len());
+    let (then, from) = (scene.now().await?, scene.registry.access_log()?.len());
     let after = scene.edit(json!({"interval": "2h", "timeout": "30s"})).await?;
     assert_current(&after, &format!("v1@{}", pushed.digest));
     assert_eq!(artifact(&after)?, artifact(&before)?);
-    assert_eq!(scene.asked(mark)?, ONE_WRITE);
+    assert_eq!(scene.asked(then).await?, ONE_WRITE);
     assert_eq!(scene.pulled(from)?, ["HEAD /v2/app/manifests/v1"]);
     assert_eq!(scene.env.events(&scene.tenant).await?.len(), 1);
     scene.controller.kill()?;
