@@ -9,14 +9,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mintmark_issuer::{IssuerUrl, NoSigner, SpiffeId, TrustDomain};
+use mintmark_issuer::{IssuerUrl, SpiffeId, TrustDomain};
 use tokio::sync::SetOnce;
 
 use super::{
     Audience, AudiencePolicy, AudienceRefusal, ObjectCredential, ObjectIdentity, ServiceAccountTokens, SigningReceiver,
     TokenKey, Wanted, object::Slot,
 };
-use crate::{registry::Origin, runtime::metrics::Metrics};
+use crate::{issuing::is_read, registry::Origin, runtime::metrics::Metrics};
 
 /// Flag values that decide identities.
 #[derive(Debug, Clone)]
@@ -90,14 +90,13 @@ impl Credentials {
         let _ = self.policy.set(policy);
     }
 
-    /// Waits until everything that decides about credentials was read once: what the API server accepts, and the signing
-    /// Secret. A pass before that would tell of failures that are none.
-    pub async fn settled(&self) {
+    /// Waits until the signing Secret was looked at, if there is to be one, and the audience policy is known: what was
+    /// asked for before would be refused for want of a moment's patience.
+    pub async fn started(&self) {
         self.policy.wait().await;
         if self.settings.secret_name.is_some() {
-            let mut signing = self.signing.clone();
-            // Nobody will read it any more: then there is nothing to wait for.
-            let _ = signing.wait_for(|set| !matches!(set.jwt, Err(NoSigner::NotRead))).await;
+            // An error means that nobody reads it any more; then there is nothing to wait for.
+            let _ = self.signing.clone().wait_for(|set| is_read(set)).await;
         }
     }
 

@@ -173,6 +173,15 @@ pub fn can_sign(set: &SigningSet) -> bool {
     set.jwt.is_ok() || set.x509.is_ok()
 }
 
+/// Whether the signing Secret was looked at, whatever came of it.
+pub fn is_read(set: &SigningSet) -> bool {
+    use mintmark_issuer::NoSigner::{NotRead, NotStored};
+    !matches!(
+        (&set.jwt, &set.x509),
+        (Err(NotRead | NotStored), Err(NotRead | NotStored))
+    )
+}
+
 /// The set before the first reading.
 pub fn nobody_signs() -> SigningSet {
     use mintmark_issuer::NoSigner::NotRead;

@@ -22,23 +22,23 @@ pub use settings::Settings;
 pub use step::{Policy, StepError};
 pub use waiting::Waiting;
 
-use crate::watch::{Kind, Next, ObjectKey};
+use crate::watch::{Kind, Next};
 
 /// Passes that may be under way at a time, most of them waiting for a registry. What they may use at a time is bounded
 /// elsewhere: requests per host, work on the processor, extractions.
 const MAX_PASSES: usize = 1024;
 
-/// How long passes wait at start for what decides about credentials; objects without one wait no longer than that.
-const SETTLE: Duration = Duration::from_secs(5);
+/// How long the first pass waits at most for what credentials need; beyond it, each object tells for itself what is missing.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs passes as they come due, until `stop`; then lets those under way finish.
 pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = tokio::time::timeout(START_PATIENCE, ctx.credentials.started()) => {}
+    }
     let slots = Arc::new(Semaphore::new(MAX_PASSES));
     let mut passes = JoinSet::new();
-    tokio::select! {
-        () = stop.cancelled() => return,
-        _ = tokio::time::timeout(SETTLE, ctx.credentials.settled()) => {}
-    }
     loop {
         let slot = tokio::select! {
             biased;
@@ -76,7 +76,7 @@ pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
 }
 
 /// The next due key, while the kind's CRD is ours.
-async fn due(ctx: &Context<OciRepository>) -> (ObjectKey, Duration) {
+async fn due(ctx: &Context<OciRepository>) -> (crate::watch::ObjectKey, Duration) {
     ctx.guard.complete().await;
     ctx.queue.next().await
 }

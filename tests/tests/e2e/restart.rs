@@ -220,6 +220,11 @@ async fn killed_when_all_was_ready_with_the_storage_kept() -> Result<()> {
     assert_eq!(scene.ready_again().await?, before);
     assert_eq!(blob_requests(&scene.registry.requests()), 0, "nothing is pulled again");
     assert_eq!(scene.announcements().await?, 3, "nothing is new");
+    assert_eq!(
+        scene.env.events(&scene.tenant).await?.len(),
+        3,
+        "and nothing failed meanwhile"
+    );
     until("what was half written is gone", || async {
         Ok(files(&scene.controller.storage())? == expected_files(&before))
     })
