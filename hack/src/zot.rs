@@ -144,7 +144,7 @@ fn seed(storage: &Path, repository: &ZotRepository<'_>) -> Result<()> {
     let blobs = folder.join("blobs").join("sha256");
     fs::create_dir_all(&blobs)?;
     fs::create_dir_all(folder.join(".uploads"))?;
-    let write = |bytes: &[u8]| fs::write(blobs.join(digest::hex(bytes)), bytes);
+    let write = |bytes: &[u8]| fs::write(blobs.join(digest::oci(bytes).trim_start_matches("sha256:")), bytes);
     let manifest = repository.artifact.manifest()?;
     write(CONFIG)?;
     write(&manifest)?;
