@@ -29,6 +29,19 @@ impl Inner {
         })
     }
 
+    /// The artifact of `uid`, if neither it nor the object's retained files ask for any work.
+    pub(super) fn at_rest(&self, key: &ObjectKey, uid: &str, now: Timestamp) -> Option<Arc<Record>> {
+        let slot = self.slots.find(key)?;
+        let record = {
+            let offer = slot.offer();
+            let current = offer.current.as_ref()?;
+            let is_settled = offer.owner.as_deref() == Some(uid) && offer.retained.is_empty();
+            (is_settled && is_recent(current.hashed_at, now)).then(|| Arc::clone(&current.record))?
+        };
+        let there = self.disk.root.stat(&record.path).ok()?;
+        (there.size == record.file.size && there.mtime == record.file.mtime).then_some(record)
+    }
+
     /// First pass of this process for the key, or the first of another UID: trusts nothing but a record of that UID.
     fn adopt(&self, key: &ObjectKey, uid: &str, slot: &Slot, now: Timestamp) -> Result<Standing, StorageError> {
         slot.clear();
@@ -56,8 +69,7 @@ impl Inner {
         };
         match self.disk.root.stat(&record.path) {
             Ok(there) if there.size == record.file.size && there.mtime == record.file.mtime => {
-                let age = now.duration_since(hashed_at);
-                if age >= SignedDuration::ZERO && age < REHASH_AFTER {
+                if is_recent(hashed_at, now) {
                     return Ok(Standing::Stored(record));
                 }
                 self.rehash(key, slot, record, now)
@@ -121,6 +133,12 @@ impl Inner {
         let due: Vec<StoredFile> = slot.offer_mut().retained.extract_if(.., is_due).collect();
         due.iter().try_for_each(|file| self.disk.remove_file(key, &file.name))
     }
+}
+
+/// Whether a file hashed at that time need not be hashed again. A clock that went back makes no hash younger.
+fn is_recent(hashed_at: Timestamp, now: Timestamp) -> bool {
+    let age = now.duration_since(hashed_at);
+    age >= SignedDuration::ZERO && age < REHASH_AFTER
 }
 
 fn lose(slot: &Slot, record: Arc<Record>, loss: Loss) -> Standing {

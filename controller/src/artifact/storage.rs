@@ -148,6 +148,12 @@ impl Storage {
         self.0.begin_pass(key, uid, now)
     }
 
+    /// What [`Storage::begin_pass`] would answer, if that takes no more than one `stat`: the object had a pass here before
+    /// and nothing is due. Does not block beyond that.
+    pub fn at_rest(&self, key: &ObjectKey, uid: &str, now: Timestamp) -> Option<Arc<Record>> {
+        self.0.at_rest(key, uid, now)
+    }
+
     /// A new file for an object's artifact, refused when the volume is too full. Dropped without commit it is removed.
     pub fn stage(&self, key: &ObjectKey) -> Result<Staged, StorageError> {
         self.0.disk.require_free(self.0.config.min_free_percent)?;

@@ -415,3 +415,33 @@ fn full_volume_refuses_new_artifacts_and_serves_old_ones() {
     ));
     assert!(storage.open_served(&path_of('a')).is_some());
 }
+
+#[test]
+fn an_object_is_at_rest_only_while_nothing_is_due() {
+    let fixture = Fixture::new();
+    let at_rest = |uid: &str, now: Timestamp| fixture.storage.at_rest(&fixture.key, uid, now);
+    let now = Timestamp::now();
+    assert_eq!(at_rest("uid-1", now), None, "no pass has been here");
+    let first = fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    assert_eq!(at_rest("uid-1", Timestamp::now()), Some(Arc::clone(&first)));
+    assert_eq!(at_rest("uid-2", Timestamp::now()), None, "another object");
+    assert_eq!(
+        at_rest("uid-1", now + jiff::SignedDuration::from_hours(25)),
+        None,
+        "to be hashed again"
+    );
+    fixture.store("uid-1", &revision('b'), b"b");
+    assert_eq!(
+        at_rest("uid-1", Timestamp::now()),
+        None,
+        "the earlier file is retained and to be collected"
+    );
+    let fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    fs::write(fixture.object_path(&file_of('a')), b"other").unwrap();
+    assert_eq!(
+        fixture.storage.at_rest(&fixture.key, "uid-1", Timestamp::now()),
+        None,
+        "touched"
+    );
+}

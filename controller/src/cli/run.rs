@@ -34,6 +34,9 @@ use crate::{
 /// Readings of the signing Secret that wait for the key ring.
 const READINGS: usize = 8;
 
+/// Threads for what blocks: the disk, extraction, name resolution. Each costs memory, and a disk serves no more at a time.
+const BLOCKING_THREADS: usize = 64;
+
 /// How long a new key is published before it signs: it decides how often verifiers are told to ask.
 const JWT_OVERLAP: Duration = Duration::from_mins(5);
 /// The same for a CA, which verifiers often hold in a file.
@@ -49,6 +52,7 @@ pub fn run(flags: RunFlags) -> Result<(), CliError> {
         .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(flags, identities))

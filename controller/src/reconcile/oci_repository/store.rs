@@ -32,6 +32,13 @@ pub struct Opened {
 pub async fn open(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Result<Opened, StepError> {
     let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name).map_err(|error| storage_error(&error))?;
     let uid = object.uid().unwrap_or_default();
+    if let Some(record) = ctx.storage.at_rest(&storage_key, &uid, Timestamp::now()) {
+        return Ok(Opened {
+            record: Some(record),
+            key: storage_key,
+            lost: false,
+        });
+    }
     let standing = blocking(&ctx.storage, {
         let key = storage_key.clone();
         move |storage| {
