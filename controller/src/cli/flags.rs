@@ -221,7 +221,8 @@ pub struct ServingFlags {
     pub log_encoding: LogEncoding,
 }
 
-fn go_duration(value: &str) -> Result<Duration, String> {
+/// A duration as Go writes it.
+pub(super) fn go_duration(value: &str) -> Result<Duration, String> {
     value
         .parse::<GoDuration>()
         .map(mintmark_api::duration::GoDuration::to_std)

@@ -3,10 +3,14 @@
 
 mod cluster;
 mod flags;
+mod keys;
 mod listeners;
+mod mint;
+mod offline;
 mod run;
 mod settings;
 mod tasks;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +33,15 @@ enum Command {
     // As in Flux: a flag that a patch of the manifest appends wins over the one before.
     #[command(args_override_self = true)]
     Run(Box<RunFlags>),
+    /// Mint one credential from a key in a file, without a cluster.
+    #[command(subcommand)]
+    Mint(mint::MintCommand),
+    /// Show keys, and export what registries need to trust them.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Verify a credential against a published bundle.
+    #[command(subcommand)]
+    Verify(verify::VerifyCommand),
 }
 
 /// What ends a command before its work is done.
@@ -50,6 +63,9 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(flags) => run::run(*flags),
+        Command::Mint(command) => mint::run(&command),
+        Command::Keys(command) => keys::run(&command),
+        Command::Verify(command) => verify::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,7 +104,9 @@ mod tests {
     #[test]
     fn the_last_of_a_repeated_flag_wins_and_lists_grow() {
         let line = "mintmark run --storage-adv-addr=a --denied-audiences=x --storage-adv-addr=b --denied-audiences=y";
-        let Command::Run(flags) = Cli::try_parse_from(line.split(' ')).unwrap().command;
+        let Command::Run(flags) = Cli::try_parse_from(line.split(' ')).unwrap().command else {
+            panic!("another command")
+        };
         assert_eq!(flags.artifact.storage_adv_addr.as_deref(), Some("b"));
         assert_eq!(flags.credential.denied_audiences.len(), 2);
     }

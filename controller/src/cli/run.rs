@@ -38,7 +38,7 @@ const READINGS: usize = 8;
 const BLOCKING_THREADS: usize = 64;
 
 /// How long a new key is published before it signs: it decides how often verifiers are told to ask.
-const JWT_OVERLAP: Duration = Duration::from_mins(5);
+pub(super) const JWT_OVERLAP: Duration = Duration::from_mins(5);
 /// The same for a CA, which verifiers often hold in a file.
 const X509_OVERLAP: Duration = Duration::from_hours(24);
 
