@@ -151,16 +151,6 @@ impl Session {
         Ok(hash::sha256(&bytes))
     }
 
-    /// One authorised request for a digest that needs no resolving: after a change of URL or credential the right to pull is
-    /// proven anew.
-    pub async fn authorise(&mut self, digest: &Digest) -> Result<(), RegistryError> {
-        if self.head(digest.as_str()).await?.is_none() {
-            self.document(&Call::manifest(Method::GET, digest.as_str()), Some(digest))
-                .await?;
-        }
-        Ok(())
-    }
-
     /// The manifest with this digest; of an index the `linux/amd64` child, else its only one.
     pub async fn manifest(&mut self, revision: &Digest) -> Result<ResolvedManifest, RegistryError> {
         let call = Call::manifest(Method::GET, revision.as_str());

@@ -87,26 +87,6 @@ async fn tags_are_hashed_when_the_registry_names_no_digest() {
 }
 
 #[tokio::test]
-async fn a_digest_can_be_authorised_without_being_fetched() {
-    let (registry, artifact) = with_artifact().await;
-    let digest = artifact.digest().parse().unwrap();
-    let client = client();
-    client
-        .session(spec(&registry.host(), None), anonymous())
-        .authorise(&digest)
-        .await
-        .unwrap();
-    assert_eq!(registry.log(), [format!("HEAD /v2/{REPOSITORY}/manifests/{digest}")]);
-    registry.set_gate(|_| mintmark_tests::fault_registry::Verdict::Deny);
-    let error = client
-        .session(spec(&registry.host(), None), anonymous())
-        .authorise(&digest)
-        .await
-        .unwrap_err();
-    assert!(matches!(error.failure(), Failure::DeniedAnonymous));
-}
-
-#[tokio::test]
 async fn an_unknown_tag_is_not_found() {
     let registry = FaultRegistry::start(None).await;
     registry.always(Route::ManifestHead, Fault::status(405));
