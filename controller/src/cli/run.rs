@@ -269,8 +269,9 @@ fn start_watches(
         Api::namespaced(client.clone(), namespace)
     };
     let watch = ObjectWatch::new(context.store.clone(), context.queue.clone(), tasks::on_delete(context));
+    let guard = context.guard.clone();
     task(supervisor, "OCIRepository watch", async move {
-        watch.run(api, config).await;
+        watch.run(api, config, guard).await;
     });
     task(supervisor, "CRD watch", async move { crd_watch.run(client).await });
 }

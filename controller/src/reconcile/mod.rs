@@ -75,8 +75,18 @@ pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
     while passes.join_next().await.is_some() {}
 }
 
-/// The next due key, while the kind's CRD is ours.
+/// The next due key, while the kind's CRD is ours and what is known of the objects was read under it.
 async fn due(ctx: &Context<OciRepository>) -> (crate::watch::ObjectKey, Duration) {
-    ctx.guard.complete().await;
-    ctx.queue.next().await
+    loop {
+        ctx.guard.complete().await;
+        // A closed channel means the watch ended, which ends the process.
+        if ctx.store.synced().wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::select! {
+            biased;
+            () = ctx.guard.incomplete() => {}
+            next = ctx.queue.next() => return next,
+        }
+    }
 }

@@ -2,6 +2,8 @@
 //! object then looks anonymous at the same generation: while the served schema lacks our fields nothing of that kind is
 //! reconciled. Needs get, list and watch on that one `CustomResourceDefinition`.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -10,12 +12,16 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::Kind;
 
 /// Fields without which nothing of a kind is reconciled.
 const REQUIRED_FIELDS: [&str; 2] = ["credential", "audiences"];
+
+/// For how long a definition that became complete again is not trusted: each API server goes on pruning objects with the
+/// former one until it has seen the new one itself.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What is known of a kind's CRD.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +49,14 @@ impl CrdGuard {
         let mut state = self.0.clone();
         // A closed channel means the watch task ended, which ends the process.
         if state.wait_for(|state| *state == CrdState::Complete).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Waits until the schema is not complete.
+    pub async fn incomplete(&self) {
+        let mut state = self.0.clone();
+        if state.wait_for(|state| *state != CrdState::Complete).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -84,18 +98,40 @@ impl CrdWatch {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         let mut seen = false;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(watcher::Event::Init) => seen = false,
-                Ok(watcher::Event::InitApply(crd) | watcher::Event::Apply(crd)) => {
-                    seen = true;
-                    self.set(&schema_state(&crd.data, &self.version));
+        let mut settled = None;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = until(settled) => {
+                    settled = None;
+                    self.set(&CrdState::Complete);
+                    continue;
                 }
-                Ok(watcher::Event::InitDone) if !seen => self.set(&CrdState::Absent),
-                Ok(watcher::Event::InitDone) => {}
-                Ok(watcher::Event::Delete(_)) => self.set(&CrdState::Absent),
-                Err(error) => tracing::error!(crd = self.name, %error, "watch interrupted; retrying"),
+            };
+            let state = match event {
+                None => return,
+                Some(Ok(watcher::Event::Init)) => {
+                    seen = false;
+                    continue;
+                }
+                Some(Ok(watcher::Event::InitApply(crd) | watcher::Event::Apply(crd))) => {
+                    seen = true;
+                    schema_state(&crd.data, &self.version)
+                }
+                Some(Ok(watcher::Event::InitDone)) if seen => continue,
+                Some(Ok(watcher::Event::InitDone | watcher::Event::Delete(_))) => CrdState::Absent,
+                Some(Err(error)) => {
+                    tracing::error!(crd = self.name, %error, "watch interrupted; retrying");
+                    continue;
+                }
+            };
+            if state != CrdState::Complete {
+                settled = None;
+            } else if matches!(*self.state.borrow(), CrdState::Lacks(_)) {
+                settled.get_or_insert_with(|| Instant::now() + SETTLE);
+                continue;
             }
+            self.set(&state);
         }
     }
 
@@ -118,6 +154,13 @@ impl CrdWatch {
                 self.kind
             ),
         }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

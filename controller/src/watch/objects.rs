@@ -18,7 +18,7 @@ use kube::{
 use mintmark_api::annotation::RECONCILE_REQUESTED_AT;
 use tokio::sync::watch;
 
-use super::{Kind, Queue};
+use super::{CrdGuard, Kind, Queue};
 
 /// How soon after the start of one pass a further reconcile request starts the next.
 const REQUEST_SPACING: Duration = Duration::from_secs(1);
@@ -126,7 +126,7 @@ impl<K: Kind> ObjectStore<K> {
         }
     }
 
-    /// True once the first list has been read whole.
+    /// True while what is held goes back to a list that was read whole under our own CRD.
     pub fn synced(&self) -> watch::Receiver<bool> {
         self.synced.subscribe()
     }
@@ -184,12 +184,21 @@ impl<K: Kind> ObjectWatch<K> {
         }
     }
 
-    /// Watches for ever. Needs `list` and `watch` on the kind.
-    pub async fn run(self, api: Api<DeserializeGuard<K>>, config: watcher::Config) {
-        self.follow(watcher(api, config).default_backoff()).await;
+    /// Watches for ever, while the kind's CRD is ours: what another one has pruned is not taken in, and once ours is back
+    /// everything is listed again. Needs `list` and `watch` on the kind.
+    pub async fn run(mut self, api: Api<DeserializeGuard<K>>, config: watcher::Config, guard: CrdGuard) {
+        loop {
+            guard.complete().await;
+            tokio::select! {
+                () = self.follow(watcher(api.clone(), config.clone()).default_backoff()) => return,
+                () = guard.incomplete() => {
+                    self.store.synced.send_replace(false);
+                }
+            }
+        }
     }
 
-    async fn follow(mut self, events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>>) {
+    async fn follow(&mut self, events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>>) {
         pin_mut!(events);
         while let Some(event) = events.next().await {
             match event {

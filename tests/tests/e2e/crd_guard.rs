@@ -3,7 +3,7 @@
 use anyhow::Result;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api,
+    Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use mintmark_hack::{
@@ -16,18 +16,13 @@ use mintmark_tests::{
 };
 use serde_json::json;
 
-/// Our definition without our fields and rules, as Flux's own is.
-fn without_our_fields(mut crd: CustomResourceDefinition) -> Result<serde_json::Value> {
-    crd.metadata.managed_fields = None;
-    let mut json = serde_json::to_value(crd)?;
-    let spec = &mut json["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    spec.as_object_mut()
-        .expect("a schema")
-        .remove("x-kubernetes-validations");
-    let fields = spec["properties"].as_object_mut().expect("fields");
-    fields.remove("credential").expect("credential was there");
-    fields.remove("audiences").expect("audiences were there");
-    Ok(json)
+/// Flux's own definition, as a write over the one that is served.
+fn flux(served: &CustomResourceDefinition) -> Result<CustomResourceDefinition> {
+    let mut crd: CustomResourceDefinition = serde_json::from_str(include_str!("../../../api/tests/flux-1.9.1.json"))?;
+    crd.metadata
+        .resource_version
+        .clone_from(&served.metadata.resource_version);
+    Ok(crd)
 }
 
 #[tokio::test]
@@ -38,20 +33,25 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
     let controller = env.controller(&[]).await?;
     let tenant = env.tenant("a").await?;
     let registry = env.jwt_registry()?;
-    registry
-        .push("app", "v1", &Artifact::from_files(&[("a.yaml", b"1".as_slice())])?)
-        .await?;
     registry.set_readers("app", &[&Env::spiffe_id(&tenant, "app")])?;
-    let spec = json!({"url": registry.url("app"), "insecure": true, "ref": {"tag": "v1"}, "interval": "1s",
-        "credential": "SpiffeJWT", "audiences": [AUDIENCE]});
-    env.create(&tenant, "app", spec).await?;
+    registry.allow_anonymous("open")?;
+    let credential = json!({"credential": "SpiffeJWT", "audiences": [AUDIENCE]});
+    for (name, mut spec) in [("app", credential.clone()), ("open", json!({}))] {
+        let artifact = Artifact::from_files(&[("a.yaml", b"1".as_slice())])?;
+        registry.push(name, "v1", &artifact).await?;
+        spec["url"] = registry.url(name).into();
+        spec["insecure"] = true.into();
+        spec["interval"] = "1s".into();
+        spec["ref"] = json!({"tag": "v1"});
+        env.create(&tenant, name, spec).await?;
+    }
     let before = env.ready(&tenant, "app").await?;
+    env.ready(&tenant, "open").await?;
 
     let crds: Api<CustomResourceDefinition> = Api::all(env.client.clone());
     let name = "ocirepositories.source.toolkit.fluxcd.io";
     let ours = crds.get(name).await?;
-    let flux: CustomResourceDefinition = serde_json::from_value(without_our_fields(ours.clone())?)?;
-    crds.replace(name, &PostParams::default(), &flux).await?;
+    crds.replace(name, &PostParams::default(), &flux(&ours)?).await?;
     until_status(&controller.ports().ready_url(), 503).await?;
     until("the metric says so", || async {
         let metrics = reqwest::get(controller.ports().metrics_url()).await?.text().await?;
@@ -59,19 +59,29 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
     })
     .await?;
 
-    // The field is pruned now, and the object is due every second; an anonymous pull would be seen by the registry.
+    // Both objects are due every second, and asked for a pass besides. One looks anonymous since its field is pruned, the
+    // other always was: neither has a pass, and neither gets a status.
     let touched = registry.access_log()?.len();
-    env.patch(
-        &tenant,
-        "app",
-        json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}}),
-    )
+    let request = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
+    let pruned = env.patch(&tenant, "app", request.clone()).await?;
+    assert!(pruned.spec.credential.is_none(), "the served definition prunes it");
+    let open = env.patch(&tenant, "open", request).await?;
+    let pulls = || Ok::<_, anyhow::Error>(registry.access_log()?.len() - touched);
+    until("both objects are overdue, or one is pulled", || async {
+        let metrics = reqwest::get(controller.ports().metrics_url()).await?.text().await?;
+        Ok(metrics.contains("mintmark_queue_depth{kind=\"OCIRepository\"} 2") || pulls()? > 0)
+    })
     .await?;
-    let pruned = env.repositories(&tenant).get("app").await?;
-    assert!(
-        pruned.spec.credential.is_none(),
-        "the served definition prunes the field"
-    );
+    assert_eq!(pulls()?, 0, "nothing may be pulled while the definition is another one");
+    for (name, seen) in [("app", &pruned), ("open", &open)] {
+        let now = env.repositories(&tenant).get(name).await?;
+        assert_eq!(
+            now.resource_version(),
+            seen.resource_version(),
+            "{name}: nothing was written"
+        );
+    }
+
     let mut restored = ours;
     restored.metadata.resource_version = None;
     restored.metadata.managed_fields = None;
@@ -79,24 +89,27 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
     crds.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&restored))
         .await?;
     until_status(&controller.ports().ready_url(), 200).await?;
+    env.wait(&tenant, "open", "the pass that was asked for", |object| {
+        object
+            .status
+            .as_ref()
+            .and_then(|status| status.last_handled_reconcile_at.as_deref())
+            == Some("now")
+    })
+    .await?;
     let anonymous = registry
         .access_log()?
         .into_iter()
         .skip(touched)
-        .filter(|entry| entry.kind == "anonymous")
-        .count();
-    assert_eq!(
-        anonymous, 0,
-        "an object whose credential was pruned must not be pulled anonymously"
+        .filter(|entry| entry.kind == "anonymous");
+    let pulled: Vec<_> = anonymous.filter(|entry| !entry.path.starts_with("/v2/open/")).collect();
+    assert!(
+        pulled.is_empty(),
+        "an object whose credential was pruned must not be pulled anonymously: {pulled:?}"
     );
 
     // The field was never lost in storage when nobody wrote the object; here somebody did, so it is set again.
-    env.patch(
-        &tenant,
-        "app",
-        json!({"spec": {"credential": "SpiffeJWT", "audiences": [AUDIENCE]}}),
-    )
-    .await?;
+    env.patch(&tenant, "app", json!({"spec": credential})).await?;
     let after = env.reconcile(&tenant, "app").await?;
     assert_eq!(
         condition(&after, "Ready").map(|ready| ready.status.as_str()),
