@@ -21,10 +21,19 @@ use crate::{
 /// Name of the signing Secret in `config/`.
 pub const SIGNING_SECRET: &str = "mintmark-signing";
 
-/// The parts of `config/` that the controller runs with: never more, so that a missing right is found.
-const PARTS: &[&str] = &["crd", "rbac", "token-creator"];
+/// Name of the Secret with the key ring's public state and documents in `config/`.
+pub const STATE_SECRET: &str = "mintmark-issuer";
 
-/// Life of the token in the controller's kubeconfig.
+/// Name of the Secret with the key ring's private keys in `config/`.
+pub const RING_SECRET: &str = "mintmark-issuer-ring";
+
+/// Name of the Secret with the certificate of the issuer's port in `config/`.
+pub const TLS_SECRET: &str = "mintmark-issuer-tls";
+
+/// The parts of `config/` that the controller runs with: never more, so that a missing right is found.
+const PARTS: &[&str] = &["crd", "rbac", "state", "token-creator"];
+
+/// Life of the tokens in the kubeconfigs.
 const TOKEN_TTL: Duration = Duration::from_hours(6);
 
 /// A place in a cluster for one controller.
@@ -34,9 +43,11 @@ pub struct Installation {
     pub namespace: String,
     /// A kubeconfig of its ServiceAccount `mintmark`.
     pub kubeconfig: PathBuf,
+    /// A kubeconfig of the ServiceAccount `mintmark-issuer`, which `mintmark issuer` runs as.
+    pub issuer_kubeconfig: PathBuf,
 }
 
-/// Applies the CRD, the rights and the opt-in token rights, with `namespace` in the place of `mintmark-system`. Several
+/// Applies the CRD, the rights, the empty Secrets of the key ring and the opt-in token rights, with `namespace` in the place of `mintmark-system`. Several
 /// installations in one cluster share the CRD only.
 pub async fn install(cluster: &impl AsRef<Access>, namespace: &str) -> Result<Installation> {
     let cluster = cluster.as_ref();
@@ -56,11 +67,11 @@ pub fn objects(namespace: &str) -> Result<Vec<DynamicObject>> {
 impl Installation {
     /// The installation whose objects are in the cluster already.
     pub async fn of(cluster: &Access, namespace: &str) -> Result<Self> {
+        let kubeconfig = |account| cluster.service_account_kubeconfig(namespace, account, TOKEN_TTL);
         Ok(Self {
             namespace: namespace.to_owned(),
-            kubeconfig: cluster
-                .service_account_kubeconfig(namespace, "mintmark", TOKEN_TTL)
-                .await?,
+            kubeconfig: kubeconfig("mintmark").await?,
+            issuer_kubeconfig: kubeconfig("mintmark-issuer").await?,
         })
     }
 }

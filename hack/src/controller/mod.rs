@@ -17,7 +17,9 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use install::{Installation, SIGNING_SECRET, install, objects, signing_secret};
+pub use install::{
+    Installation, RING_SECRET, SIGNING_SECRET, STATE_SECRET, TLS_SECRET, install, objects, signing_secret,
+};
 
 use crate::{
     process::{Guard, Guarded, free_port},

@@ -8,3 +8,4 @@ mod issuer;
 mod prerequisites;
 mod process;
 mod registry;
+mod state;
