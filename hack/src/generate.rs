@@ -1,11 +1,13 @@
 //! `cargo xtask generate`: writes the files under `config/` that are made from types, or tells whether they differ.
 //!
-//! Today that is `config/crd/`. A unit test runs the check, so a change of the types without a new definition fails.
+//! Today that is `config/crd/` and the patch of `config/flux-patch/`. A unit test runs the check, so a change of the types without a new definition fails.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 const HEADER: &str = "# Written by `cargo xtask generate` from the types in api/. Do not edit.\n";
 
@@ -18,10 +20,17 @@ struct Generated {
 /// Writes every generated file; with `check`, writes nothing and fails naming the files that differ.
 pub fn generate(check: bool) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let files = [Generated {
-        path: "config/crd/source.toolkit.fluxcd.io_ocirepositories.yaml",
-        text: yaml(&mintmark_api::crd::oci_repository())?,
-    }];
+    let oci_repository = mintmark_api::crd::oci_repository();
+    let files = [
+        Generated {
+            path: "config/crd/source.toolkit.fluxcd.io_ocirepositories.yaml",
+            text: yaml(&oci_repository)?,
+        },
+        Generated {
+            path: "config/flux-patch/ocirepositories.yaml",
+            text: yaml(&our_fields(&oci_repository)?)?,
+        },
+    ];
     let mut differing = Vec::new();
     for file in files {
         let path = root.join(file.path);
@@ -38,6 +47,38 @@ pub fn generate(check: bool) -> Result<()> {
         bail!("out of date, run `cargo xtask generate`: {}", differing.join(", "));
     }
     Ok(())
+}
+
+/// A JSON patch (RFC 6902) that gives Flux's definition of the same kind what ours has more: the fields, their rules and
+/// their column. It fails where the first version is not the one that is meant.
+fn our_fields(crd: &CustomResourceDefinition) -> Result<Value> {
+    const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
+    let crd = serde_json::to_value(crd).context("a definition does not serialise")?;
+    let at = |path: String| -> Result<Value> {
+        let value = crd
+            .pointer(&path)
+            .with_context(|| format!("no {path} in our definition"))?;
+        Ok(json!({"op": "add", "path": path, "value": value}))
+    };
+    let version = crd
+        .pointer("/spec/versions/0/name")
+        .context("our definition has no version")?;
+    let columns = crd
+        .pointer("/spec/versions/0/additionalPrinterColumns")
+        .and_then(Value::as_array);
+    let column = columns
+        .into_iter()
+        .flatten()
+        .find(|column| column.pointer("/jsonPath").and_then(Value::as_str) == Some(".spec.credential"));
+    let column = column.context("our definition has no column of the credential")?;
+    Ok(json!([
+        {"op": "test", "path": "/spec/versions/0/name", "value": version},
+        at(format!("{SCHEMA}/spec/properties/credential"))?,
+        at(format!("{SCHEMA}/spec/properties/audiences"))?,
+        at(format!("{SCHEMA}/spec/x-kubernetes-validations"))?,
+        at(format!("{SCHEMA}/status/properties/credential"))?,
+        {"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column},
+    ]))
 }
 
 /// YAML with sorted keys, so that the text does not depend on the order of fields in a library.
