@@ -46,8 +46,8 @@ pub use documents::{Document, DocumentInput, Documents, DocumentsError};
 pub use issuer_url::{IssuerUrl, IssuerUrlError};
 pub use jwt::{JwtAuthority, JwtMintError, JwtRequest, JwtSvid, ObjectRef};
 pub use keyring::{
-    Action, Clocks, Entry, Event, JwtMaterial, KeyRing, KeyState, KeyUses, MAX_KEYS_PER_USE, NoSigner, Notice,
-    RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material, revoked_ids,
+    Action, Clocks, Entry, Event, Found, JwtMaterial, KeyRing, KeyState, KeyUse, KeyUses, MAX_KEYS_PER_USE, NoSigner,
+    Notice, Refused, RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material,
 };
 pub use keys::{Jwk, JwkError, KeyAlgorithm, KeyError, LocalSigner, PrivateKey, PublicKey, SignError, Signer};
 pub use pem::PemError;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::notice::Notice;
 use super::state::X509Material;
-use super::stored::{StoredKeys, StoredState};
+use super::stored::{Refused, StoredKeys, StoredState};
 use crate::authority::{Authority, AuthorityError, JwtUnavailable, X509Unavailable};
-use crate::documents::{Documents, DocumentsError};
+use crate::documents::Documents;
 use crate::{JwtAuthority, X509Authority};
 
 /// The time by both clocks of this process.
@@ -55,8 +56,30 @@ pub enum Event {
     },
     /// These key or authority ids are never to be used again. Texts that have the form of neither are ignored.
     Revoked(BTreeSet<String>),
+    /// The pending CAs with these authority ids may sign before their overlap is over. The whole set of the annotation,
+    /// with every read of the signing Secret; it replaces the former.
+    Activated(BTreeSet<String>),
+    /// Whether this process may plan and write from now on. A ring begins not leading. Losing it keeps publishing and
+    /// signing from memory; gaining it starts the monotonic clocks again. Give [`Event::Found`] right before `true`.
+    Leading(bool),
+    /// What the two Secrets hold, freshly read: at start, with every change while not leading, right before leading, and
+    /// while leading when somebody else wrote or a write failed with an unknown or partial outcome. Without a first
+    /// one nothing is ever written.
+    Found(Box<Found>),
+    /// Whether the wall clock differs too much from the API server's. While it does, no key moves on, except the first
+    /// key of a use and the successor of a revoked signer.
+    ClockSkew(bool),
     /// Time has passed; see [`super::KeyRing::next_due`].
     Tick,
+}
+
+/// What Secrets `mintmark-issuer` and `mintmark-issuer-ring` hold.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The state: see [`StoredState::read`]. `None` when the Secret is empty or absent.
+    pub state: Result<Option<StoredState>, Refused>,
+    /// The private keys that could be read: see [`StoredKeys::from_data`].
+    pub keys: StoredKeys,
 }
 
 /// What the caller has to do, in order.
@@ -113,6 +136,12 @@ pub enum NoSigner {
     /// The key is not stored yet, so that nothing may be signed with it.
     #[error("the new signing key is not stored yet")]
     NotStored,
+    /// The only key there is waits, published, for the first moment of its certificate.
+    #[error("key {0} is published and does not sign yet")]
+    Waits(String),
+    /// The private key of the signing key is in no Secret any more.
+    #[error("the private key of {0} is lost; another key has to be published before it signs")]
+    Lost(String),
 }
 
 impl SigningSet {
@@ -139,56 +168,4 @@ impl NoSigner {
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Jwt(_) | Self::X509(_))
     }
-}
-
-/// News for the owner of the signing Secret: an event and a log line each.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Notice {
-    /// A key signs from now on.
-    #[error("{kind} key {id} signs from now on")]
-    Signs {
-        /// `JWT` or `X.509`.
-        kind: &'static str,
-        /// The key or authority id.
-        id: String,
-    },
-    /// A retired or revoked key left the documents.
-    #[error("{kind} key {id} is no longer published")]
-    Gone {
-        /// `JWT` or `X.509`.
-        kind: &'static str,
-        /// The key or authority id.
-        id: String,
-    },
-    /// The Secret is not usable; what signed before signs on.
-    #[error("the signing Secret is not usable, the last good key, if any, goes on: {0}")]
-    NotUsable(AuthorityError),
-    /// The Secret is usable, but not for certificates; a CA from before signs on.
-    #[error("the signing Secret cannot sign certificates, the last good CA, if any, goes on: {0}")]
-    NoX509(X509Unavailable),
-    /// The Secret is usable, but not for JWTs; a key from before signs on.
-    #[error("the signing Secret cannot sign JWTs, the last good key, if any, goes on: {0}")]
-    NoJwt(JwtUnavailable),
-    /// The Secret holds a key that was revoked.
-    #[error("key {0} is revoked and not accepted again")]
-    Revoked(String),
-    /// The ring is full; the new key waits until a retired one is gone.
-    #[error("{kind} key {id} waits: {limit} keys are published already", limit = super::MAX_KEYS_PER_USE)]
-    Full {
-        /// `JWT` or `X.509`.
-        kind: &'static str,
-        /// The key or authority id.
-        id: String,
-    },
-    /// A new CA is not valid yet.
-    #[error("authority {id} signs from {at} on, when its certificate becomes valid")]
-    NotYetValid {
-        /// The authority id.
-        id: String,
-        /// Its `notBefore`.
-        at: Timestamp,
-    },
-    /// The documents could not be made; nothing changed.
-    #[error("the documents could not be made, nothing changed: {0}")]
-    Documents(DocumentsError),
 }

@@ -8,13 +8,15 @@
 mod event;
 mod held;
 mod machine;
+mod notice;
 mod plan;
 mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Action, Clocks, Event, KeyUses, NoSigner, Notice, SigningSet, StoreWrite};
+pub use event::{Action, Clocks, Event, Found, KeyUses, NoSigner, SigningSet, StoreWrite};
 pub use machine::KeyRing;
+pub use notice::{KeyUse, Notice};
 pub use state::{Entry, JwtMaterial, KeyState, MAX_KEYS_PER_USE, RingPolicy, RingState, X509Material};
-pub use stored::{StateError, StoredKeys, StoredState, revoked_ids};
+pub use stored::{Refused, StateError, StoredKeys, StoredState};

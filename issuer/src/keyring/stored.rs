@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
@@ -22,6 +23,8 @@ use crate::{IssuerUrl, TrustDomain, pem};
 const STATE: &str = "state.json";
 /// The form written and read by this version.
 const VERSION: u32 = 1;
+/// Largest sequence and revision: what every JSON reader takes as an integer (RFC 8259 §6).
+pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
 /// Stored times may lie this far in the future: the clocks of two replicas differ.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
@@ -34,6 +37,8 @@ pub struct StoredState {
     pub issuer: Option<IssuerUrl>,
     /// The JWT overlap that the documents were rendered for; decides `Cache-Control`.
     pub overlap: Duration,
+    /// Which write made it: max(previous + 1, Unix seconds), larger with every write. A smaller one is an older copy.
+    pub revision: u64,
     /// The ring.
     pub ring: RingState,
     /// The documents as they are served.
@@ -79,6 +84,9 @@ pub enum StateError {
     /// Two entries with one id, or two that sign, or one that is revoked.
     #[error("the entries contradict each other at {0:?}")]
     Contradiction(String),
+    /// A sequence or revision that no JSON reader takes.
+    #[error("its sequence or revision is impossible")]
+    Number,
     /// A time in the future, or missing where the state needs one.
     #[error("the times of key {0:?} are impossible")]
     Times(String),
@@ -107,6 +115,8 @@ struct Written {
     #[serde(default)]
     path: String,
     overlap_seconds: u64,
+    #[serde(default)]
+    revision: u64,
     #[serde(flatten)]
     ring: RingState,
 }
@@ -124,6 +134,7 @@ impl StoredState {
                 .map(|issuer| issuer.path().to_owned())
                 .unwrap_or_default(),
             overlap_seconds: self.overlap.as_secs(),
+            revision: self.revision,
             ring: self.ring.clone(),
         };
         let state = serde_json::to_vec(&written).map_err(|error| StateError::Json(error.to_string()))?;
@@ -132,6 +143,14 @@ impl StoredState {
             .named()
             .map(|(name, document)| (name.to_owned(), document.body.to_vec()));
         Ok(documents.chain([(STATE.to_owned(), state)]).collect())
+    }
+
+    /// Like [`StoredState::from_data`], and keeps what remains in force of a refused state.
+    pub fn read<'a>(
+        data: impl IntoIterator<Item = (&'a str, &'a [u8])> + Clone,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Refused> {
+        Self::from_data(data.clone(), now).map_err(|error| Refused::new(error, data))
     }
 
     /// Reads and checks the Secret's data; `None` for an empty Secret, as it is shipped.
@@ -160,23 +179,49 @@ impl StoredState {
             trust_domain: written.trust_domain,
             issuer,
             overlap,
+            revision: written.revision,
             ring: written.ring,
             documents,
         }))
     }
 }
 
-/// The revocations of a state that is refused otherwise: they stay in force, for they can only stop a key, never add one.
-pub fn revoked_ids<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> BTreeSet<String> {
-    #[derive(Deserialize)]
-    struct Revoked {
-        #[serde(default)]
-        revoked: BTreeSet<String>,
+/// What remains of a state that is refused. The revocations stay in force, for they can only stop a key, never add one,
+/// and the numbers stay below those to come.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct Refused {
+    /// Why.
+    pub error: StateError,
+    /// The ids that it revoked, as far as they can be read.
+    pub revoked: BTreeSet<String>,
+    /// Its `spiffe_sequence`; 0 when it cannot be read or is impossible.
+    pub sequence: u64,
+    /// Its revision; 0 when it cannot be read or is impossible.
+    pub revision: u64,
+}
+
+impl Refused {
+    fn new<'a>(error: StateError, data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let state = data.into_iter().find(|(name, _)| *name == STATE);
+        let read: Value = state
+            .and_then(|(_, value)| serde_json::from_slice(value).ok())
+            .unwrap_or_default();
+        let revoked = read.get("revoked").and_then(Value::as_array);
+        let number = |name: &str| read.get(name).and_then(Value::as_u64).filter(|number| *number <= MAX_NUMBER);
+        Self {
+            error,
+            revoked: revoked
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .filter(|id| is_id(id))
+                .map(str::to_owned)
+                .collect(),
+            sequence: number("sequence").unwrap_or_default(),
+            revision: number("revision").unwrap_or_default(),
+        }
     }
-    let state = data.into_iter().find(|(name, _)| *name == STATE);
-    let read = state.and_then(|(_, value)| serde_json::from_slice::<Revoked>(value).ok());
-    read.map(|state| state.revoked.into_iter().filter(|id| is_id(id)).collect())
-        .unwrap_or_default()
 }
 
 /// Whether the text has the form of a key id (43 characters base64url) or of an authority id (64 hexadecimal digits).
@@ -202,9 +247,10 @@ impl StoredKeys {
         jwt.chain(x509).map(|(name, key)| (name, encode(key))).collect()
     }
 
-    /// Reads the Secret's data; other fields are ignored.
-    pub fn from_data<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, StateError> {
-        let mut keys = Self::default();
+    /// Reads the Secret's data; other fields are ignored. A key that cannot be read is left out and told beside: the
+    /// others go on.
+    pub fn from_data<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> (Self, Vec<StateError>) {
+        let (mut keys, mut errors) = (Self::default(), Vec::new());
         for (name, value) in data {
             let Some(name) = name.strip_suffix(".pem") else {
                 continue;
@@ -214,10 +260,12 @@ impl StoredKeys {
                 Some(("x509", id)) => (&mut keys.x509, id),
                 _ => continue,
             };
-            let key = PrivateKey::from_pem(value).map_err(|error| StateError::Key(id.to_owned(), error))?;
-            map.insert(id.to_owned(), Arc::new(key));
+            match PrivateKey::from_pem(value) {
+                Ok(key) => drop(map.insert(id.to_owned(), Arc::new(key))),
+                Err(error) => errors.push(StateError::Key(id.to_owned(), error)),
+            }
         }
-        Ok(keys)
+        (keys, errors)
     }
 }
 
