@@ -2,18 +2,23 @@
 //! machine: events and two clocks go in, actions come out, and the caller performs them in order. So that no verifier ever
 //! meets a signature whose key it could not have seen, a key is stored and published before it signs.
 //!
-//! Today a ring has one signing key per use: a new key is stored and then signs at once, and the old one stays published,
-//! `Retired`, until nothing that it signed can still be valid.
+//! `Published` → `Signing` → `Retired` → gone, JWT keys and X.509 authorities apart. One process at a time leads: it plans
+//! and writes. The others publish and sign what they find stored, and all of them go on from memory when they find nothing.
 
+mod candidates;
+mod check;
+mod disk;
 mod event;
 mod held;
 mod machine;
 mod notice;
+mod phases;
 mod plan;
 mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub use event::{Action, Clocks, Event, Found, KeyUses, NoSigner, SigningSet, StoreWrite};
 pub use machine::KeyRing;

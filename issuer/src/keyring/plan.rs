@@ -1,225 +1,131 @@
 //! What should be stored next: a pure function of what is stored, what the signing Secrets hold, the revocations and the
-//! time. Calling it again with its own result changes nothing.
+//! time. Calling it again with its own result and nothing else changed changes nothing.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::event::{KeyUses, NoSigner, Notice};
-use super::state::{Entry, JwtMaterial, KeyState, MAX_KEYS_PER_USE, RingPolicy, RingState, X509Material};
-use crate::authority::{Authority, AuthorityError};
-use crate::keys::PrivateKey;
-use crate::{JwtAuthority, X509Authority};
+use super::candidates::Candidates;
+use super::notice::{KeyUse, Notice};
+use super::phases::{Due, Phases, Rules};
+use super::state::{Entry, JwtMaterial, RingPolicy, RingState, X509Material, root_id};
+use super::timer::Timer;
 
-/// What the signing Secrets hold, last good per use, and why a use has nothing.
-#[derive(Debug)]
-pub(super) struct Candidates {
-    pub(super) jwt: Option<Candidate<JwtAuthority>>,
-    pub(super) x509: Option<Candidate<X509Authority>>,
-    pub(super) jwt_failure: NoSigner,
-    pub(super) x509_failure: NoSigner,
-    /// Ids to revoke that may not be stored yet.
-    pub(super) revoked: BTreeSet<String>,
-}
-
-/// An authority with the private key that has to be stored before it signs.
-#[derive(Debug, Clone)]
-pub(super) struct Candidate<A> {
-    pub(super) authority: Arc<A>,
-    pub(super) key: Option<Arc<PrivateKey>>,
-}
-
-/// The rules that decide about one planned step.
+/// What decides about one planned step.
 pub(super) struct Step<'a> {
     pub(super) policy: &'a RingPolicy,
-    pub(super) wall: Timestamp,
-    /// Whether a retired key has stayed long enough by the monotonic clock.
-    pub(super) retired_for: &'a dyn Fn(&str, Duration) -> bool,
+    pub(super) timer: &'a Timer<'a>,
+    /// The wall clock is wrong: only the first key of a use and the successor of a revoked signer move on.
+    pub(super) frozen: bool,
+    /// Whether there is a private key for this id.
+    pub(super) can_sign: &'a dyn Fn(&str) -> bool,
 }
 
-impl Default for Candidates {
-    fn default() -> Self {
-        Self {
-            jwt: None,
-            x509: None,
-            jwt_failure: NoSigner::NotRead,
-            x509_failure: NoSigner::NotRead,
-            revoked: BTreeSet::new(),
-        }
-    }
-}
-
-impl Candidates {
-    /// Takes in what a Secret holds. A use that it cannot serve keeps its last good key.
-    /// Whoever has no issuer mints no tokens and is not told about keys that could not sign any.
-    pub(super) fn take(
-        &mut self,
-        uses: KeyUses,
-        outcome: Result<Arc<Authority>, AuthorityError>,
-        mints_tokens: bool,
-    ) -> Vec<Notice> {
-        let mut notices = Vec::new();
-        let authority = match outcome {
-            Ok(authority) => authority,
-            Err(error) => {
-                if uses != KeyUses::X509 {
-                    self.jwt_failure = NoSigner::Secret(error.clone());
-                }
-                if uses != KeyUses::Jwt {
-                    self.x509_failure = NoSigner::Secret(error.clone());
-                }
-                return vec![Notice::NotUsable(error)];
-            }
-        };
-        let key = Some(Arc::clone(&authority.key));
-        if uses != KeyUses::X509 {
-            match authority.jwt() {
-                Ok(jwt) => {
-                    self.jwt = Some(Candidate {
-                        authority: Arc::clone(jwt),
-                        key: key.clone(),
-                    });
-                }
-                Err(reason) => {
-                    self.jwt_failure = NoSigner::Jwt(reason.clone());
-                    notices.extend(mints_tokens.then(|| Notice::NoJwt(reason.clone())));
-                }
-            }
-        }
-        if uses != KeyUses::Jwt {
-            match authority.x509() {
-                Ok(x509) => {
-                    self.x509 = Some(Candidate {
-                        authority: Arc::clone(x509),
-                        key,
-                    });
-                }
-                Err(reason) => {
-                    self.x509_failure = NoSigner::X509(reason.clone());
-                    notices.push(Notice::NoX509(reason.clone()));
-                }
-            }
-        }
-        notices
-    }
+/// What should be stored, and what to tell.
+#[derive(Debug)]
+pub(super) struct Planned {
+    /// The state; its sequence is still the one before.
+    pub(super) state: RingState,
+    /// To tell when it is stored.
+    pub(super) notices: Vec<Notice>,
+    /// To tell once, as long as it lasts.
+    pub(super) conditions: Vec<Notice>,
 }
 
 /// The state that should follow `stored`.
-pub(super) fn next(
-    stored: &RingState,
-    candidates: &Candidates,
-    step: &Step<'_>,
-    notices: &mut Vec<Notice>,
-) -> RingState {
+pub(super) fn next(stored: &RingState, candidates: &Candidates, step: &Step<'_>) -> Planned {
     let mut state = stored.clone();
     state.revoked.extend(candidates.revoked.iter().cloned());
-    let mut jwt = Uses {
-        kind: "JWT",
-        entries: &mut state.jwt,
-        revoked: &state.revoked,
-        notices,
-    };
-    jwt.drop_revoked();
-    jwt.drop_over(step, step.policy.jwt_retention());
-    if let Some(next) = &candidates.jwt {
+    let (mut notices, mut conditions) = (Vec::new(), Vec::new());
+    let jwt = candidates.jwt.as_ref().map(|next| {
         let material = JwtMaterial {
             key: next.authority.public_key().jwk().clone(),
             not_after: next.authority.not_after(),
         };
-        jwt.arrive(next.authority.kid(), material, None, step.wall);
+        (next.authority.kid(), material)
+    });
+    let x509 = candidates
+        .x509
+        .as_ref()
+        .map(|next| (next.authority.id(), X509Material::of(&next.authority)));
+    Phases {
+        rules: Rules {
+            kind: KeyUse::Jwt,
+            overlap: step.policy.jwt_overlap,
+            retention: step.policy.jwt_retention(),
+            starts: &|_| None,
+            due: &|pending, _| jwt_due(pending, step),
+        },
+        entries: &mut state.jwt,
+        revoked: &state.revoked,
+        step,
+        notices: &mut notices,
+        conditions: &mut conditions,
     }
-    let mut x509 = Uses {
-        kind: "X.509",
+    .advance(jwt);
+    Phases {
+        rules: Rules {
+            kind: KeyUse::X509,
+            overlap: step.policy.x509_overlap,
+            retention: step.policy.x509_retention(),
+            starts: &|entry: &Entry<X509Material>| Some(entry.material.validity().0),
+            due: &|pending, signer| x509_due(pending, signer, stored, candidates, step),
+        },
         entries: &mut state.x509,
         revoked: &state.revoked,
+        step,
+        notices: &mut notices,
+        conditions: &mut conditions,
+    }
+    .advance(x509);
+    state.list_roots(step.policy.bundle_root, step.timer.wall());
+    Planned {
+        state,
         notices,
-    };
-    x509.drop_revoked();
-    x509.drop_over(step, step.policy.x509_retention());
-    if let Some(next) = &candidates.x509 {
-        let not_before = Some(next.authority.not_before()).filter(|start| *start > step.wall);
-        x509.arrive(
-            next.authority.id(),
-            X509Material::of(&next.authority),
-            not_before,
-            step.wall,
-        );
+        conditions,
     }
-    state.number_after(stored, step.policy.bundle_root, step.wall);
-    state
 }
 
-/// The entries of one use while they are planned.
-struct Uses<'a, M> {
-    kind: &'static str,
-    entries: &'a mut Vec<Entry<M>>,
-    revoked: &'a BTreeSet<String>,
-    notices: &'a mut Vec<Notice>,
+fn jwt_due(pending: &Entry<JwtMaterial>, step: &Step<'_>) -> Due {
+    let (timer, overlap) = (step.timer, step.policy.jwt_overlap);
+    if timer.passed(timer.since.published(&pending.id), pending.published_at, overlap) {
+        Due::Now
+    } else {
+        Due::From(later(pending.published_at, overlap))
+    }
 }
 
-impl<M: PartialEq> Uses<'_, M> {
-    fn drop_revoked(&mut self) {
-        let revoked = self.revoked;
-        self.drop_where(|entry| revoked.contains(&entry.id));
+/// A CA has waited when it was published for the overlap itself, when its root was, when somebody activated it, or when
+/// the CA that signs now is about to end. It is stored and published before in any case.
+fn x509_due(
+    pending: &Entry<X509Material>,
+    signer: &Entry<X509Material>,
+    stored: &RingState,
+    candidates: &Candidates,
+    step: &Step<'_>,
+) -> Due {
+    let (timer, overlap) = (step.timer, step.policy.x509_overlap);
+    let end = signer.material.validity().1;
+    let ttl = SignedDuration::try_from(step.policy.x509_ttl).unwrap_or(SignedDuration::MAX);
+    let last = end.checked_sub(ttl).unwrap_or(Timestamp::MIN);
+    let root = pending.material.root.as_ref().map(|root| root_id(root));
+    let by_root = root.is_some_and(|root| {
+        let at = stored.roots.get(&root).filter(|_| step.policy.bundle_root);
+        at.is_some_and(|at| timer.passed(timer.since.root(&root), *at, overlap))
+    });
+    let known = timer.since.published(&pending.id);
+    let by_itself = timer.passed(known, pending.published_at, overlap);
+    let by_end = timer.reached(last);
+    let activated = candidates.activated.contains(&pending.id);
+    let waits = !(by_root || by_itself || by_end);
+    match known {
+        Some(_) if !waits => Due::Now,
+        Some(_) if activated => Due::Activated,
+        None if !waits || activated => Due::From(timer.wall()),
+        _ => Due::From(later(pending.published_at, overlap).min(last)),
     }
+}
 
-    /// A retired key goes when both clocks say that nothing it signed can still be valid.
-    fn drop_over(&mut self, step: &Step<'_>, retention: Duration) {
-        self.drop_where(|entry| entry.is_over(retention, step.wall) && (step.retired_for)(&entry.id, retention));
-    }
-
-    fn drop_where(&mut self, gone: impl Fn(&Entry<M>) -> bool) {
-        let kind = self.kind;
-        self.notices
-            .extend(self.entries.iter().filter(|entry| gone(entry)).map(|entry| {
-                let id = entry.id.clone();
-                Notice::Gone { kind, id }
-            }));
-        self.entries.retain(|entry| !gone(entry));
-    }
-
-    /// The key of the signing Secret signs at once; what signed before is retired. A certificate that is not valid yet is
-    /// published meanwhile, as long as another one signs.
-    fn arrive(&mut self, id: &str, material: M, not_before: Option<Timestamp>, wall: Timestamp) {
-        if self.revoked.contains(id) {
-            self.notices.push(Notice::Revoked(id.to_owned()));
-            return;
-        }
-        if !self.entries.iter().any(|entry| entry.id == id) {
-            if self.entries.len() >= MAX_KEYS_PER_USE {
-                self.notices.push(Notice::Full {
-                    kind: self.kind,
-                    id: id.to_owned(),
-                });
-                return;
-            }
-            self.entries.push(Entry::published(id.to_owned(), material, wall));
-        } else if let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) {
-            // The same key with new dates is replaced at once.
-            entry.material = material;
-        }
-        let others_sign = self
-            .entries
-            .iter()
-            .any(|entry| entry.state == KeyState::Signing && entry.id != id);
-        if let Some(at) = not_before.filter(|_| others_sign) {
-            self.notices.push(Notice::NotYetValid { id: id.to_owned(), at });
-            return;
-        }
-        for entry in self.entries.iter_mut() {
-            match entry.state {
-                KeyState::Published | KeyState::Retired if entry.id == id => {
-                    entry.sign(wall);
-                    self.notices.push(Notice::Signs {
-                        kind: self.kind,
-                        id: id.to_owned(),
-                    });
-                }
-                KeyState::Published | KeyState::Signing if entry.id != id => entry.retire(wall),
-                _ => {}
-            }
-        }
-    }
+pub(super) fn later(at: Timestamp, wait: Duration) -> Timestamp {
+    at.saturating_add(wait).unwrap_or(Timestamp::MAX)
 }

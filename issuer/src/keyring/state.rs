@@ -1,15 +1,19 @@
 //! What the ring knows and stores: entries per use with their state and times, the sequence and the revoked ids. All of it
 //! is public; private keys are held beside it and stored apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ::ring::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
+use crate::authority::validity;
 use crate::documents::{DocumentInput, Documents, DocumentsError};
 use crate::keys::Jwk;
 use crate::{IssuerUrl, TrustDomain, X509Authority};
@@ -72,9 +76,9 @@ pub struct Entry<M> {
     /// What verifiers need of it.
     #[serde(flatten)]
     pub material: M,
-    /// When its publication was decided (wall time).
+    /// When its publication was decided (wall time). A key that comes back while it is published keeps it.
     pub published_at: Timestamp,
-    /// When it was decided to sign with it.
+    /// When it was last decided to sign with it; a retired key without it was superseded before it signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_at: Option<Timestamp>,
     /// When it was decided not to sign with it any more.
@@ -128,6 +132,18 @@ impl X509Material {
         }
     }
 
+    /// The latest start and the earliest end among the certificates of the chain.
+    pub(super) fn validity(&self) -> (Timestamp, Timestamp) {
+        let parsed = std::iter::once(&self.certificate)
+            .chain(&self.chain)
+            .filter_map(|der| X509Certificate::from_der(der).ok());
+        parsed
+            .map(|(_, certificate)| validity(&certificate))
+            .fold((Timestamp::MIN, Timestamp::MAX), |(start, end), (from, until)| {
+                (start.max(from), end.min(until))
+            })
+    }
+
     /// The signing CA and what stands above it, as in `tls.crt`.
     pub(super) fn full_chain(&self) -> Vec<CertificateDer<'static>> {
         std::iter::once(&self.certificate).chain(&self.chain).cloned().collect()
@@ -147,6 +163,10 @@ pub struct RingState {
     /// Ids that are never accepted again.
     #[serde(default)]
     pub revoked: BTreeSet<String>,
+    /// The roots in the documents, by the hexadecimal SHA-256 of their DER, each with the moment its publication was
+    /// decided. Empty unless roots are published.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub roots: BTreeMap<String, Timestamp>,
     /// `spiffe_sequence` of the bundle: changes exactly when the bundle's content does.
     #[serde(default)]
     pub sequence: u64,
@@ -179,51 +199,30 @@ impl RingState {
         anchors
     }
 
-    /// Sets the sequence that belongs to this state when `before` was published with its own: the same for the same
-    /// content, else max(previous + 1, Unix seconds).
-    pub(super) fn number_after(&mut self, before: &Self, with_roots: bool, wall: Timestamp) {
-        let keys = |state: &Self| {
-            state
-                .jwt
-                .iter()
-                .map(|entry| entry.material.key.clone())
-                .collect::<Vec<_>>()
-        };
-        let same = before.sequence != 0
-            && keys(self) == keys(before)
-            && self.anchors(with_roots) == before.anchors(with_roots);
-        self.sequence = if same {
-            before.sequence
-        } else {
-            u64::try_from(wall.as_second())
-                .unwrap_or_default()
-                .max(before.sequence + 1)
-        };
+    /// Lists the roots that the documents of this state hold, each since when; the known ones keep their time.
+    pub(super) fn list_roots(&mut self, with_roots: bool, wall: Timestamp) {
+        let before = std::mem::take(&mut self.roots);
+        if with_roots {
+            let roots = self.x509.iter().filter_map(|entry| entry.material.root.as_ref());
+            self.roots = roots
+                .map(|root| {
+                    let id = root_id(root);
+                    let at = before.get(&id).copied().unwrap_or(wall);
+                    (id, at)
+                })
+                .collect();
+        }
+    }
+
+    /// Whether no key is published.
+    pub(super) fn has_no_keys(&self) -> bool {
+        self.jwt.is_empty() && self.x509.is_empty()
     }
 }
 
-impl RingState {
-    /// Whether there is nothing to store.
-    pub(super) fn is_empty(&self) -> bool {
-        self.jwt.is_empty() && self.x509.is_empty() && self.revoked.is_empty()
-    }
-
-    /// Every retired key: its id, since when by wall time, and how long it stays.
-    pub(super) fn retired<'a>(
-        &'a self,
-        policy: &RingPolicy,
-    ) -> impl Iterator<Item = (&'a str, Timestamp, Duration)> + use<'a> {
-        let (jwt, x509) = (policy.jwt_retention(), policy.x509_retention());
-        let jwt = self
-            .jwt
-            .iter()
-            .filter_map(move |entry| Some((entry.id.as_str(), entry.retired_at?, jwt)));
-        jwt.chain(
-            self.x509
-                .iter()
-                .filter_map(move |entry| Some((entry.id.as_str(), entry.retired_at?, x509))),
-        )
-    }
+/// The id of a root: hexadecimal SHA-256 of its DER.
+pub(super) fn root_id(root: &[u8]) -> String {
+    crate::hex(digest(&SHA256, root).as_ref())
 }
 
 impl<M> Entry<M> {
@@ -247,15 +246,6 @@ impl<M> Entry<M> {
     pub(super) fn retire(&mut self, wall: Timestamp) {
         self.state = KeyState::Retired;
         self.retired_at = Some(wall);
-    }
-
-    /// Whether a retired entry has stayed long enough by wall time.
-    pub(super) fn is_over(&self, retention: Duration, wall: Timestamp) -> bool {
-        let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
-        self.state == KeyState::Retired
-            && self
-                .retired_at
-                .is_some_and(|retired| wall.duration_since(retired) >= retention)
     }
 }
 

@@ -6,17 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
-use super::state::{Entry, KeyState, MAX_KEYS_PER_USE, RingState};
-use crate::authority::authority_id;
+use super::check;
+use super::state::{MAX_KEYS_PER_USE, RingState};
 use crate::documents::{Documents, DocumentsError};
-use crate::keys::{Jwk, KeyError, PrivateKey, PublicKey};
+use crate::keys::{KeyError, PrivateKey};
 use crate::{IssuerUrl, TrustDomain, pem};
 
 /// The key of the state in the Secret's data; the documents stand beside it under their own names.
@@ -25,9 +23,6 @@ const STATE: &str = "state.json";
 const VERSION: u32 = 1;
 /// Largest sequence and revision: what every JSON reader takes as an integer (RFC 8259 §6).
 pub(super) const MAX_NUMBER: u64 = (1 << 53) - 1;
-/// Stored times may lie this far in the future: the clocks of two replicas differ.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
-
 /// The content of Secret `mintmark-issuer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredState {
@@ -172,9 +167,12 @@ impl StoredState {
             .transpose();
         let issuer = issuer.map_err(|error| StateError::Issuer(error.to_string()))?;
         let overlap = Duration::from_secs(written.overlap_seconds);
-        check(&written.ring, now)?;
+        check::entries(&written.ring, now)?;
+        if written.revision > MAX_NUMBER || written.ring.sequence > MAX_NUMBER {
+            return Err(StateError::Number);
+        }
         let documents = Documents::from_stored(|name| data.get(name).copied(), issuer.as_ref(), overlap)?;
-        check_documents(&documents, &written.ring, issuer.as_ref())?;
+        check::documents(&documents, &written.ring, issuer.as_ref())?;
         Ok(Some(Self {
             trust_domain: written.trust_domain,
             issuer,
@@ -208,7 +206,11 @@ impl Refused {
             .and_then(|(_, value)| serde_json::from_slice(value).ok())
             .unwrap_or_default();
         let revoked = read.get("revoked").and_then(Value::as_array);
-        let number = |name: &str| read.get(name).and_then(Value::as_u64).filter(|number| *number <= MAX_NUMBER);
+        let number = |name: &str| {
+            read.get(name)
+                .and_then(Value::as_u64)
+                .filter(|number| *number <= MAX_NUMBER)
+        };
         Self {
             error,
             revoked: revoked
@@ -267,153 +269,4 @@ impl StoredKeys {
         }
         (keys, errors)
     }
-}
-
-fn check(ring: &RingState, now: Timestamp) -> Result<(), StateError> {
-    if ring.jwt.len() > MAX_KEYS_PER_USE || ring.x509.len() > MAX_KEYS_PER_USE {
-        return Err(StateError::TooMany);
-    }
-    check_entries(&ring.jwt, &ring.revoked, now)?;
-    check_entries(&ring.x509, &ring.revoked, now)?;
-    for entry in &ring.jwt {
-        let key = PublicKey::from_jwk(&entry.material.key).map_err(|_| StateError::KeyKind(entry.id.clone()))?;
-        if key.algorithm().jws().is_none() {
-            return Err(StateError::KeyKind(entry.id.clone()));
-        }
-        if key.thumbprint() != entry.id {
-            return Err(StateError::Id(entry.id.clone()));
-        }
-    }
-    for entry in &ring.x509 {
-        let not_ca = || StateError::NotCa(entry.id.clone());
-        for der in entry.material.full_chain().iter().chain(&entry.material.root) {
-            let (_, certificate) = X509Certificate::from_der(der).map_err(|_| not_ca())?;
-            if !certificate.is_ca() {
-                return Err(not_ca());
-            }
-        }
-        let (_, ca) = X509Certificate::from_der(&entry.material.certificate).map_err(|_| not_ca())?;
-        let key = PublicKey::from_spki_der(ca.public_key().raw).map_err(|_| StateError::KeyKind(entry.id.clone()))?;
-        if authority_id(&key, ca.subject().as_raw()) != entry.id {
-            return Err(StateError::Id(entry.id.clone()));
-        }
-    }
-    Ok(())
-}
-
-/// What holds for the entries of either use.
-fn check_entries<M>(entries: &[Entry<M>], revoked: &BTreeSet<String>, now: Timestamp) -> Result<(), StateError> {
-    let (mut seen, mut signing) = (BTreeSet::new(), 0);
-    for entry in entries {
-        signing += usize::from(entry.state == KeyState::Signing);
-        if !seen.insert(&entry.id) || signing > 1 || revoked.contains(&entry.id) {
-            return Err(StateError::Contradiction(entry.id.clone()));
-        }
-        let needed = match entry.state {
-            KeyState::Published => true,
-            KeyState::Signing => entry.signing_at.is_some() && entry.retired_at.is_none(),
-            KeyState::Retired => entry.retired_at.is_some(),
-        };
-        let times = [Some(entry.published_at), entry.signing_at, entry.retired_at];
-        if !needed
-            || times
-                .into_iter()
-                .flatten()
-                .any(|time| time.duration_since(now) > CLOCK_SKEW)
-        {
-            return Err(StateError::Times(entry.id.clone()));
-        }
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-struct ReadSet {
-    #[serde(default)]
-    keys: Vec<ReadKey>,
-    spiffe_sequence: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct ReadKey {
-    #[serde(flatten)]
-    key: Jwk,
-    kid: Option<String>,
-    x5c: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct ReadDiscovery {
-    issuer: String,
-    jwks_uri: String,
-}
-
-/// The documents name this issuer and hold exactly these keys. Their bytes may differ from what this version would write.
-fn check_documents(documents: &Documents, ring: &RingState, issuer: Option<&IssuerUrl>) -> Result<(), StateError> {
-    let expected: BTreeSet<&str> = ring.jwt.iter().map(|entry| entry.id.as_str()).collect();
-    let kids = |set: &ReadSet| {
-        let named = set.keys.iter().filter(|key| key.x5c.is_none());
-        named
-            .map(|key| key.kid.clone().filter(|kid| *kid == key.key.thumbprint()))
-            .collect::<Option<BTreeSet<_>>>()
-    };
-    let same =
-        |set: &ReadSet| kids(set).is_some_and(|kids| kids.iter().map(String::as_str).eq(expected.iter().copied()));
-    if let (Some(issuer), Some(discovery), Some(keys)) = (issuer, documents.discovery(), documents.keys()) {
-        let read: ReadDiscovery = read(Documents::DISCOVERY, &discovery.body)?;
-        if read.issuer != issuer.as_str() || read.jwks_uri != format!("{}/keys", issuer.base()) {
-            return Err(StateError::Document(Documents::DISCOVERY));
-        }
-        if !same(&self::read(Documents::KEYS, &keys.body)?) {
-            return Err(StateError::Document(Documents::KEYS));
-        }
-    }
-    let bundle: ReadSet = read(Documents::BUNDLE_JSON, &documents.bundle_json().body)?;
-    let allowed = ring
-        .anchors(true)
-        .iter()
-        .map(|anchor| encode(anchor))
-        .collect::<BTreeSet<_>>();
-    let needed = ring
-        .anchors(false)
-        .iter()
-        .map(|anchor| encode(anchor))
-        .collect::<BTreeSet<_>>();
-    let published: BTreeSet<String> = bundle
-        .keys
-        .iter()
-        .filter_map(|key| key.x5c.as_ref())
-        .flatten()
-        .cloned()
-        .collect();
-    if !same(&bundle)
-        || bundle.spiffe_sequence != Some(ring.sequence)
-        || !published.is_subset(&allowed)
-        || !needed.is_subset(&published)
-    {
-        return Err(StateError::Document(Documents::BUNDLE_JSON));
-    }
-    let sections = if documents.bundle_pem().body.is_empty() {
-        Vec::new()
-    } else {
-        pem::sections(&documents.bundle_pem().body).map_err(|_| StateError::Document(Documents::BUNDLE_PEM))?
-    };
-    if sections
-        .iter()
-        .map(|section| encode(&section.der))
-        .collect::<BTreeSet<_>>()
-        != published
-    {
-        return Err(StateError::Document(Documents::BUNDLE_PEM));
-    }
-    Ok(())
-}
-
-fn encode(der: &[u8]) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(der)
-}
-
-fn read<T: for<'de> Deserialize<'de>>(name: &'static str, body: &[u8]) -> Result<T, StateError> {
-    serde_json::from_slice(body).map_err(|_| StateError::Document(name))
 }
