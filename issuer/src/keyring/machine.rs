@@ -103,7 +103,7 @@ impl KeyRing {
         self.memory.revision
     }
 
-    /// Handles one event and returns what is to be done, in order.
+    /// Handles one event and returns what is to be done, in order; a write is always the last.
     pub fn handle(&mut self, event: Event, clocks: Clocks) -> Vec<Action> {
         let mut actions = Vec::new();
         let may_write = match event {
@@ -138,10 +138,11 @@ impl KeyRing {
             Event::StoreFailed { write } => self.answered(write, false, clocks, &mut actions),
             Event::Tick => self.retry_at.is_none_or(|at| clocks.monotonic >= at),
         };
+        // First, so that a revoked key stops without waiting for a write.
+        self.sign(&mut actions);
         if may_write {
             self.write(clocks, &mut actions);
         }
-        self.sign(&mut actions);
         actions
     }
 

@@ -1,8 +1,15 @@
 //! The ring as its caller drives it: a small harness performs the actions, and the tests look at what was stored,
 //! published and signed with, in this order.
 
+mod due;
+mod found;
+mod model;
+mod revocation;
+mod rollback;
+mod secrets;
+mod staging;
 mod stored;
-mod transitions;
+mod x509;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +17,13 @@ use std::time::Duration;
 use super::*;
 use crate::authority::{Authority, AuthorityError};
 use crate::documents::Documents;
-use crate::test_support::{at, domain, issuer};
+use crate::test_support::{DAY, TestCa, at, domain, issuer, valid};
+
+/// 300 s of life, 60 s of leeway, 300 s of overlap.
+pub(super) const JWT_RETENTION: i64 = 660;
+pub(super) const JWT_OVERLAP: i64 = 300;
+pub(super) const X509_OVERLAP: i64 = 7200;
+pub(super) const X509_RETENTION: i64 = 3600 + 60 + 7200;
 
 pub(super) fn policy() -> RingPolicy {
     RingPolicy {
@@ -25,11 +38,20 @@ pub(super) fn policy() -> RingPolicy {
 }
 
 /// Both clocks, in seconds from the tests' moment.
-pub(super) fn clocks(wall: i64, monotonic: u64) -> Clocks {
+pub(super) fn clocks(wall: i64, monotonic: i64) -> Clocks {
     Clocks {
         wall: at(wall),
-        monotonic: Duration::from_secs(monotonic),
+        monotonic: Duration::from_secs(u64::try_from(monotonic).expect("monotonic")),
     }
+}
+
+/// Both clocks at the same number of seconds.
+pub(super) fn both(seconds: i64) -> Clocks {
+    clocks(seconds, seconds)
+}
+
+pub(super) fn ca() -> Authority {
+    TestCa::root(|params| valid(params, -DAY, 30 * DAY)).load()
 }
 
 /// A ring with the world around it: what is stored, published and signed with.
@@ -46,22 +68,31 @@ pub(super) struct World {
 }
 
 impl World {
+    /// The only process, with nothing stored.
     pub(super) fn new() -> Self {
-        Self::with(KeyRing::new(policy()))
+        Self::with(policy())
     }
 
-    pub(super) fn with(ring: KeyRing) -> Self {
-        let published = ring.documents().cloned();
-        Self {
-            ring,
-            state: None,
-            keys: StoredKeys::default(),
-            published,
+    pub(super) fn with(policy: RingPolicy) -> Self {
+        let mut world = Self::follower(policy, None, StoredKeys::default(), both(0));
+        world.handle(Event::Leading(true), both(0));
+        world
+    }
+
+    /// A process that has read what is stored and does not lead.
+    pub(super) fn follower(policy: RingPolicy, state: Option<StoredState>, keys: StoredKeys, clocks: Clocks) -> Self {
+        let mut world = Self {
+            ring: KeyRing::new(policy),
+            state,
+            keys,
+            published: None,
             signing: None,
             notices: Vec::new(),
             writes: 0,
             api_server: true,
-        }
+        };
+        world.find(clocks);
+        world
     }
 
     /// Handles an event and performs what follows from it, until nothing does.
@@ -92,41 +123,54 @@ impl World {
         }
     }
 
-    /// No key signs that is not stored, with its private key, and published.
+    /// No key signs that is not published.
     fn check_signing(&self, set: &SigningSet) {
         if let Ok(jwt) = &set.jwt {
-            let bundle = &self.published.as_ref().expect("published").bundle_json().body;
-            assert!(
-                String::from_utf8_lossy(bundle).contains(jwt.kid()),
-                "{} is not published",
-                jwt.kid()
-            );
-            assert!(self.keys.jwt.contains_key(jwt.kid()), "{} is not stored", jwt.kid());
+            assert!(self.publishes(jwt.kid()), "{} is not published", jwt.kid());
         }
-        if let Ok(x509) = &set.x509 {
-            assert!(self.keys.x509.contains_key(x509.id()), "{} is not stored", x509.id());
-        }
+    }
+
+    pub(super) fn publishes(&self, kid: &str) -> bool {
+        let bundle = self.published.as_ref().map(|published| &published.bundle_json().body);
+        bundle.is_some_and(|bundle| String::from_utf8_lossy(bundle).contains(kid))
     }
 
     pub(super) fn secret(&mut self, authority: &Authority, clocks: Clocks) {
         let outcome = Ok(Arc::new(authority.clone()));
-        self.handle(
-            Event::Secret {
-                uses: KeyUses::Both,
-                outcome,
-            },
-            clocks,
-        );
+        let uses = KeyUses::Both;
+        self.handle(Event::Secret { uses, outcome }, clocks);
     }
 
     pub(super) fn bad_secret(&mut self, error: AuthorityError, clocks: Clocks) {
-        self.handle(
-            Event::Secret {
-                uses: KeyUses::Both,
-                outcome: Err(error),
-            },
-            clocks,
-        );
+        let (uses, outcome) = (KeyUses::Both, Err(error));
+        self.handle(Event::Secret { uses, outcome }, clocks);
+    }
+
+    pub(super) fn tick(&mut self, clocks: Clocks) {
+        self.handle(Event::Tick, clocks);
+    }
+
+    /// Reads what is stored, through its stored form.
+    pub(super) fn find(&mut self, clocks: Clocks) {
+        let state = self
+            .state
+            .as_ref()
+            .map(|state| read(&state.to_data().expect("data"), clocks).expect("accepted"));
+        let keys = self.keys.to_data();
+        let keys = StoredKeys::from_data(keys.iter().map(|(name, value)| (name.as_str(), value.as_slice()))).0;
+        let found = Found {
+            state: Ok(state.flatten()),
+            keys,
+        };
+        self.handle(Event::Found(Box::new(found)), clocks);
+    }
+
+    pub(super) fn find_refused(&mut self, refused: Refused, clocks: Clocks) {
+        let found = Found {
+            state: Err(refused),
+            keys: self.keys.clone(),
+        };
+        self.handle(Event::Found(Box::new(found)), clocks);
     }
 
     pub(super) fn kid(&self) -> Result<String, NoSigner> {
@@ -139,34 +183,48 @@ impl World {
         set.x509.as_ref().map(|x509| x509.id().to_owned()).map_err(Clone::clone)
     }
 
+    /// The JWT keys and where they are in their life.
     pub(super) fn states(&self) -> Vec<(&str, KeyState)> {
-        self.ring
-            .state()
-            .jwt
-            .iter()
-            .map(|entry| (entry.id.as_str(), entry.state))
-            .collect()
+        let entries = &self.ring.state().jwt;
+        entries.iter().map(|entry| (entry.id.as_str(), entry.state)).collect()
+    }
+
+    /// The CAs and where they are in their life.
+    pub(super) fn x509_states(&self) -> Vec<(&str, KeyState)> {
+        let entries = &self.ring.state().x509;
+        entries.iter().map(|entry| (entry.id.as_str(), entry.state)).collect()
+    }
+
+    pub(super) fn stored_jwt_keys(&self) -> Vec<&str> {
+        self.keys.jwt.keys().map(String::as_str).collect()
     }
 
     pub(super) fn sequence(&self) -> u64 {
         self.ring.state().sequence
     }
 
-    /// The same world after a restart: another process reads what is stored.
+    pub(super) fn reasons(&self) -> Vec<&'static str> {
+        self.notices.iter().map(Notice::reason).collect()
+    }
+
+    pub(super) fn told(&self, reason: &str) -> usize {
+        self.reasons().into_iter().filter(|told| *told == reason).count()
+    }
+
+    /// The same world after a restart: another process reads what is stored, and leads.
     pub(super) fn restarted(&self, clocks: Clocks) -> Self {
-        let data = self.state.as_ref().expect("stored").to_data().expect("data");
-        let data = data.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let state = StoredState::from_data(data, clocks.wall)
-            .expect("accepted")
-            .expect("not empty");
-        let keys = self.keys.to_data();
-        let keys = keys.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-        let keys = StoredKeys::from_data(keys).expect("keys");
-        let ring = KeyRing::restore(policy(), state.clone(), &keys, clocks).expect("restored");
-        let mut world = Self::with(ring);
-        (world.state, world.keys) = (Some(state), keys);
+        let mut world = Self::follower(policy(), self.state.clone(), self.keys.clone(), clocks);
+        world.handle(Event::Leading(true), clocks);
         world
     }
+}
+
+pub(super) fn read(
+    data: &std::collections::BTreeMap<String, Vec<u8>>,
+    clocks: Clocks,
+) -> Result<Option<StoredState>, Refused> {
+    let data = data.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+    StoredState::read(data, clocks.wall)
 }
 
 pub(super) fn kid(authority: &Authority) -> &str {

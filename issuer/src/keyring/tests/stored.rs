@@ -5,19 +5,21 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::test_support::{DAY, TestCa, now, valid};
+use crate::test_support::TestCa;
 
 type Data = std::collections::BTreeMap<String, Vec<u8>>;
 
 /// A world that has seen two Secrets: one key retired, one signing, per use.
 fn world() -> World {
-    let mut world = World::new();
+    let policy = RingPolicy {
+        jwt_overlap: Duration::from_secs(X509_OVERLAP as u64),
+        ..policy()
+    };
+    let mut world = World::with(policy);
     for _ in 0..2 {
-        world.secret(
-            &TestCa::root(|params| valid(params, -DAY, 30 * DAY)).load(),
-            clocks(0, 0),
-        );
+        world.secret(&ca(), both(0));
     }
+    world.tick(both(X509_OVERLAP));
     world
 }
 
@@ -28,7 +30,7 @@ fn data(world: &World) -> Data {
 fn read(data: &Data) -> Result<Option<StoredState>, StateError> {
     StoredState::from_data(
         data.iter().map(|(name, value)| (name.as_str(), value.as_slice())),
-        now(),
+        at(X509_OVERLAP),
     )
 }
 
@@ -60,6 +62,7 @@ fn the_state_has_this_form() {
         "jwt",
         "overlapSeconds",
         "path",
+        "revision",
         "revoked",
         "sequence",
         "trustDomain",
@@ -114,25 +117,17 @@ fn the_state_holds_no_private_key() {
 #[case::kid_in_the_jwks("keys.json", "/keys/0/kid", json!("x"), StateError::Document("keys.json"))]
 #[case::key_in_the_jwks("keys.json", "/keys/0/x", json!("AAAA"), StateError::Document("keys.json"))]
 #[case::fewer_keys_in_the_jwks("keys.json", "/keys", json!([]), StateError::Document("keys.json"))]
+#[case::endless_sequence("state.json", "/sequence", json!(u64::MAX), StateError::Number)]
+#[case::endless_revision("state.json", "/revision", json!(u64::MAX), StateError::Number)]
+#[case::root_of_no_ca("state.json", "/roots", json!({"x": "2027-01-01T00:00:00Z"}), StateError::Contradiction("x".into()))]
 #[case::sequence("bundle.json", "/spiffe_sequence", json!(1), StateError::Document("bundle.json"))]
 #[case::anchor("bundle.json", "/keys/0/x5c", json!(["AAAA"]), StateError::Document("bundle.json"))]
 #[case::fewer_anchors("bundle.json", "/keys", json!([]), StateError::Document("bundle.json"))]
 fn refuses(#[case] document: &str, #[case] at: &str, #[case] to: Value, #[case] expected: StateError) {
     let mut data = data(&world());
+    change(&mut data, "state.json", |state| state["roots"] = json!({}));
     change(&mut data, document, |value| *value.pointer_mut(at).expect(at) = to);
     assert_eq!(read(&data), Err(expected));
-}
-
-#[test]
-fn refuses_another_trust_domain() {
-    let mut world = world();
-    let state = world.state.take().expect("stored");
-    let policy = RingPolicy {
-        trust_domain: crate::TrustDomain::parse("other.org").expect("domain"),
-        ..policy()
-    };
-    let refused = KeyRing::restore(policy, state, &world.keys, clocks(0, 0)).err();
-    assert_eq!(refused, Some(StateError::TrustDomain("example.org".into())));
 }
 
 #[test]
@@ -171,8 +166,8 @@ fn refuses_entries_that_contradict_each_other() {
 }
 
 #[rstest]
-#[case::published_in_the_future("/jwt/1/publishedAt", json!("2027-01-01T00:01:01Z"))]
-#[case::signing_in_the_future("/jwt/1/signingAt", json!("2027-01-01T00:01:01Z"))]
+#[case::published_in_the_future("/jwt/1/publishedAt", json!("2027-01-01T02:01:01Z"))]
+#[case::signing_in_the_future("/jwt/1/signingAt", json!("2027-01-01T02:01:01Z"))]
 #[case::retired_in_the_future("/jwt/0/retiredAt", json!("2127-01-01T00:00:00Z"))]
 #[case::retired_at_no_time("/jwt/0/retiredAt", Value::Null)]
 #[case::signing_since_no_time("/jwt/1/signingAt", Value::Null)]
@@ -186,7 +181,7 @@ fn refuses_impossible_times(#[case] at: &str, #[case] to: Value) {
 fn a_clock_that_is_a_minute_behind_is_accepted() {
     let mut data = data(&world());
     change(&mut data, "state.json", |state| {
-        state["jwt"][1]["signingAt"] = json!("2027-01-01T00:01:00Z");
+        state["jwt"][1]["signingAt"] = json!("2027-01-01T02:01:00Z");
     });
     assert!(read(&data).is_ok());
 }
@@ -204,20 +199,24 @@ fn refuses_an_anchor_that_is_no_ca() {
 
 #[test]
 fn revocations_survive_a_refused_state() {
-    let mut bent = data(&world());
+    let world = world();
+    let mut bent = data(&world);
     let ids = ["a".repeat(64), "_".repeat(43)];
     change(&mut bent, "state.json", |state| {
         state["version"] = json!(2);
         state["revoked"] = json!([ids[0], ids[1], "a mistake"]);
     });
     assert_eq!(read(&bent), Err(StateError::Version(2)));
-    let read = |data: &Data| revoked_ids(data.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+    let refused = super::read(&bent, both(X509_OVERLAP)).expect_err("refused");
+    assert_eq!(refused.revoked, ids.into());
+    let state = world.state.as_ref().expect("stored");
     assert_eq!(
-        read(&bent).into_iter().collect::<std::collections::HashSet<_>>(),
-        ids.into()
+        (refused.sequence, refused.revision),
+        (state.ring.sequence, state.revision)
     );
     bent.insert("state.json".into(), b"garbage".to_vec());
-    assert!(read(&bent).is_empty());
+    let refused = super::read(&bent, both(X509_OVERLAP)).expect_err("refused");
+    assert!(refused.revoked.is_empty() && refused.sequence == 0);
 }
 
 #[test]
@@ -230,17 +229,6 @@ fn refuses_another_pem_than_the_bundle() {
 }
 
 #[test]
-fn refuses_a_private_key_of_another_entry() {
-    let (one, other) = (world(), world());
-    let mut keys = one.keys.clone();
-    let foreign = other.keys.jwt.values().next().expect("a key");
-    keys.jwt.values_mut().for_each(|key| *key = Arc::clone(foreign));
-    let state = one.state.clone().expect("stored");
-    let refused = KeyRing::restore(policy(), state, &keys, clocks(0, 0));
-    assert!(matches!(refused, Err(StateError::PrivateKey(_))));
-}
-
-#[test]
 fn stored_keys_are_named_and_redacted() {
     let world = world();
     let data = world.keys.to_data();
@@ -250,9 +238,36 @@ fn stored_keys_are_named_and_redacted() {
         "{data:?}"
     );
     assert!(!format!("{:?}", world.keys).contains("pkcs8"));
-    let damaged = StoredKeys::from_data([("jwt.x.pem", b"garbage".as_slice())]);
-    assert!(matches!(damaged, Err(StateError::Key(id, _)) if id == "x"));
-    assert!(StoredKeys::from_data([("other", b"garbage".as_slice())]).is_ok());
+    let mut data: Data = data.into_iter().map(|(name, value)| (name, value.to_vec())).collect();
+    data.insert("jwt.x.pem".into(), b"garbage".to_vec());
+    data.insert("other".into(), b"garbage".to_vec());
+    let (read, errors) = StoredKeys::from_data(data.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+    assert_eq!(read.jwt.len(), world.keys.jwt.len(), "the others go on");
+    assert!(matches!(errors.as_slice(), [StateError::Key(id, _)] if id == "x"));
+}
+
+#[test]
+fn refuses_two_keys_that_wait_and_documents_without_a_listed_root() {
+    let mut bent = data(&world());
+    change(&mut bent, "state.json", |state| {
+        for index in 0..2 {
+            state["jwt"][index]["state"] = json!("Published");
+            state["jwt"][index]["retiredAt"] = Value::Null;
+        }
+    });
+    assert!(matches!(read(&bent), Err(StateError::Contradiction(_))));
+    let root = TestCa::root(|params| params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+    let ca = crate::test_support::load(&root.issue(|_| {}).secret_under(&[&root])).expect("authority");
+    let bundle_root = true;
+    let mut world = World::with(RingPolicy {
+        bundle_root,
+        ..policy()
+    });
+    world.secret(&ca, both(0));
+    assert_eq!(read(&data(&world)), Ok(world.state.clone()));
+    let mut bent = data(&world);
+    change(&mut bent, "state.json", |state| state["roots"] = json!({}));
+    assert_eq!(read(&bent), Err(StateError::Document("bundle.json")));
 }
 
 proptest! {
