@@ -180,6 +180,7 @@ impl KeyRing {
     /// A write is stored: what it holds is published, then it signs.
     pub(super) fn acknowledge(&mut self, pending: Pending, clocks: Clocks, actions: &mut Vec<Action>) {
         (self.retry_at, self.unsure) = (None, None);
+        self.told_found.clear();
         self.disk = Some(Disk::written(pending.state.clone(), &pending.held));
         self.take_on(pending.state, pending.held, clocks, actions);
         actions.extend(pending.notices.into_iter().map(Action::Notify));

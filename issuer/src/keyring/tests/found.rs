@@ -106,6 +106,9 @@ fn a_leader_writes_its_memory_again_when_the_state_is_gone() {
     (world.state, world.keys) = (None, StoredKeys::default());
     world.find(both(20));
     assert_eq!(world.told("StateMissing"), 1);
+    world.state = None;
+    world.find(both(30));
+    assert_eq!(world.told("StateMissing"), 2, "it happened again");
     assert_eq!(world.state.as_ref().map(|state| state.ring.sequence), Some(sequence));
     assert_eq!(world.stored_jwt_keys(), [kid(&one)]);
 }
