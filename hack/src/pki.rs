@@ -14,6 +14,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
+use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
 
 /// Makes ring the TLS provider of this process, if none is chosen yet: reqwest and rustls ask for one.
 pub fn install_provider() {
@@ -52,6 +53,13 @@ impl TestCa {
     /// Makes a CA under this one.
     pub fn intermediate(&self, common_name: &str) -> Result<Self> {
         Self::make(ca_params(common_name)?, Some(self))
+    }
+
+    /// A CA certificate under this one, PEM, for a key that exists already (PKCS#8, PEM; EC or RSA).
+    pub fn certify(&self, common_name: &str, key_pem: &str) -> Result<String> {
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes())?)?;
+        let certificate = ca_params(common_name)?.signed_by(&key, &self.issuer)?;
+        Ok(pem("CERTIFICATE", certificate.der()))
     }
 
     fn make(params: CertificateParams, parent: Option<&Self>) -> Result<Self> {

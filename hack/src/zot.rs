@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::{
     digest,
     pki::{self, TestCa},
+    place::Place,
     process::{Guard, Guarded, free_port, write_private},
     registry::{Artifact, CONFIG, Issuer, MANIFEST_MEDIA_TYPE},
 };
@@ -75,19 +76,32 @@ pub fn find() -> Result<Option<PathBuf>> {
 impl Zot {
     /// Starts a Zot and waits until it answers. Fails where no binary is given.
     pub async fn start(auth: ZotAuth, repositories: &[ZotRepository<'_>]) -> Result<Self> {
+        let configure = |place: &Place| Ok(serde_json::to_string_pretty(&config(place, &auth, repositories)?)?);
+        Self::start_configured(configure, repositories).await
+    }
+
+    /// The same with a configuration file that `configure` writes; it has to use what the place names. Readers of
+    /// `repositories` are passed over.
+    pub async fn start_configured(
+        configure: impl FnOnce(&Place) -> Result<String>,
+        repositories: &[ZotRepository<'_>],
+    ) -> Result<Self> {
         let binary = find()?.context("no zot: set ZOT to its binary, or put it on the PATH")?;
         pki::install_provider();
         let folder = tempfile::Builder::new().prefix("mintmark-zot-").tempdir()?;
         let root = folder.path();
+        let place = Place {
+            folder: root.to_owned(),
+            port: free_port()?,
+        };
         for repository in repositories {
-            seed(&root.join("storage"), repository)?;
+            seed(&place.storage(), repository)?;
         }
-        let (ca, port) = (TestCa::new("zot test CA")?, free_port()?);
+        let ca = TestCa::new("zot test CA")?;
         let server = ca.server(&[])?;
-        write_private(&root.join("tls.key"), &server.key_pem)?;
-        fs::write(root.join("tls.crt"), &server.certificate_pem)?;
-        let config = config(root, port, &auth, repositories)?;
-        fs::write(root.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        write_private(&place.key(), &server.key_pem)?;
+        fs::write(place.certificate(), &server.certificate_pem)?;
+        fs::write(root.join("config.json"), configure(&place)?)?;
         let log = root.join("zot.log");
         let guard = Guard {
             name: "zot",
@@ -100,7 +114,7 @@ impl Zot {
         let process = guard.start(&binary, ["serve".as_ref(), root.join("config.json").as_os_str()])?;
         let mut zot = Self {
             process,
-            host: format!("127.0.0.1:{port}"),
+            host: format!("127.0.0.1:{}", place.port),
             ca_pem: ca.pem().to_owned(),
             _folder: folder,
         };
@@ -162,8 +176,9 @@ fn seed(storage: &Path, repository: &ZotRepository<'_>) -> Result<()> {
     Ok(())
 }
 
-fn config(root: &Path, port: u16, auth: &ZotAuth, repositories: &[ZotRepository<'_>]) -> Result<Value> {
-    let mut tls = json!({"cert": root.join("tls.crt"), "key": root.join("tls.key")});
+fn config(place: &Place, auth: &ZotAuth, repositories: &[ZotRepository<'_>]) -> Result<Value> {
+    let (root, port) = (place.folder.as_path(), place.port);
+    let mut tls = json!({"cert": place.certificate(), "key": place.key()});
     let auth = match auth {
         ZotAuth::Bearer(issuers) => {
             let oidc = issuers
@@ -189,7 +204,7 @@ fn config(root: &Path, port: u16, auth: &ZotAuth, repositories: &[ZotRepository<
     });
     Ok(json!({
         "distSpecVersion": "1.1.1",
-        "storage": {"rootDirectory": root.join("storage"), "gc": false},
+        "storage": {"rootDirectory": place.storage(), "gc": false},
         "http": {
             "address": "127.0.0.1",
             "port": port.to_string(),

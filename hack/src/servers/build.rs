@@ -43,7 +43,12 @@ pub(super) const KUBE: Module = Module {
 
 pub(super) const TOOLS: Module = Module {
     name: "tools",
-    packages: &["guard=./guard", "registry=./registry", "svidcheck=./svidcheck"],
+    packages: &[
+        "distribution=./distribution",
+        "guard=./guard",
+        "registry=./registry",
+        "svidcheck=./svidcheck",
+    ],
     first_time: "1 minute",
 };
 

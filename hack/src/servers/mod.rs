@@ -31,6 +31,8 @@ pub struct ServerPaths {
     pub kube_apiserver: PathBuf,
     /// The test registry, `hack/servers/tools/registry`.
     pub registry: PathBuf,
+    /// The CNCF distribution registry, `hack/servers/tools/distribution`.
+    pub distribution: PathBuf,
     /// The SVID checker, `hack/servers/tools/svidcheck`.
     pub svidcheck: PathBuf,
     /// Ends its child with its parent, `hack/servers/tools/guard`.
@@ -59,6 +61,7 @@ pub fn run() -> Result<()> {
         ("etcd", &paths.etcd),
         ("kube-apiserver", &paths.kube_apiserver),
         ("registry", &paths.registry),
+        ("distribution", &paths.distribution),
         ("svidcheck", &paths.svidcheck),
         ("guard", &paths.guard),
     ] {
@@ -88,6 +91,7 @@ fn find() -> Result<ServerPaths> {
         etcd,
         kube_apiserver,
         registry: tools.join("registry"),
+        distribution: tools.join("distribution"),
         svidcheck: tools.join("svidcheck"),
         guard: tools.join("guard"),
     })
