@@ -1,5 +1,6 @@
 //! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
 
+pub mod command;
 pub mod env;
 pub mod fault_registry;
 pub mod http;
@@ -8,3 +9,4 @@ pub mod observe;
 pub mod secure;
 pub mod served;
 pub mod specs;
+pub mod tls_front;

@@ -6,12 +6,18 @@
     reason = "a test ends where something is not as expected"
 )]
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mintmark_hack::{
+    pki::TestCa,
+    place::Place,
     registry::Artifact,
     zot::{Zot, ZotAuth, ZotRepository},
 };
-use mintmark_tests::env::{AUDIENCE, Env, condition};
+use mintmark_tests::{
+    command::mintmark,
+    env::{AUDIENCE, Env, TRUST_DOMAIN, condition},
+    tls_front::tls_front,
+};
 use serde_json::{Value, json};
 
 fn artifact(text: &str) -> Result<Artifact> {
@@ -115,6 +121,121 @@ async fn certificates_pull_their_own_repository_and_no_other() -> Result<()> {
     )
     .await?;
     env.ready(&tenant, "cert").await?;
+    env.failed(&tenant, "intruder", "AuthenticationFailed", "403").await?;
+    drop(controller);
+    Ok(())
+}
+
+/// What `mintmark trust zot` prints for a place.
+fn printed(place: &Place, more: &[String]) -> Result<String> {
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    let mut words = vec!["trust".to_owned(), "zot".to_owned()];
+    for (flag, value) in [
+        ("--listen", format!("127.0.0.1:{}", place.port)),
+        ("--storage", path(place.storage())),
+        ("--tls-cert-file", path(place.certificate())),
+        ("--tls-key-file", path(place.key())),
+        ("--ca-file", path(place.folder.join("ca.pem"))),
+        ("--spiffe-trust-domain", TRUST_DOMAIN.to_owned()),
+    ] {
+        words.extend([flag.to_owned(), value]);
+    }
+    words.extend_from_slice(more);
+    mintmark(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The token for an object of another trust domain, by the same key.
+fn foreign_token(env: &Env, issuer: &str) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &env.ca.key_and_certificate().key_pem)?;
+    let key = file.path().to_str().context("a path")?;
+    let mut words = vec!["mint", "jwt", "--namespace", "a", "--name", "b", "--audience", AUDIENCE];
+    words.extend([
+        "--spiffe-trust-domain",
+        "other.example",
+        "--spiffe-issuer",
+        issuer,
+        "--key",
+        key,
+    ]);
+    Ok(mintmark(&words)?.trim().to_owned())
+}
+
+#[tokio::test]
+async fn zot_starts_with_the_printed_configuration_for_tokens() -> Result<()> {
+    let env = Env::new().await?;
+    let ca = TestCa::new("issuer's front")?;
+    let port = env.ports.issuer_url().rsplit(':').next().context("a port")?.parse()?;
+    let issuer = tls_front(&ca, port).await?;
+    let controller = env.start_as(&issuer, &[])?;
+    controller.wait_ready().await?;
+    let tenant = env.tenant("a").await?;
+    let content = artifact("printed")?;
+    let repository = ZotRepository {
+        name: "team/app",
+        tag: "v1",
+        artifact: &content,
+        readers: vec![],
+    };
+    let configure = |place: &Place| {
+        std::fs::write(place.folder.join("ca.pem"), ca.pem())?;
+        let flags = format!("--audience {AUDIENCE} --spiffe-issuer {issuer} --reader {tenant}/app=team/app");
+        printed(place, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    };
+    let zot = Zot::start_configured(configure, &[repository]).await?;
+    env.secret(&tenant, "registry-ca", &[("ca.crt", zot.ca_pem())]).await?;
+    for (name, audience) in [("app", AUDIENCE), ("intruder", AUDIENCE), ("other", "another")] {
+        let audiences = json!({"audiences": [audience]});
+        env.create(&tenant, name, spec(&zot.url("team/app"), "SpiffeJWT", &audiences))
+            .await?;
+    }
+    env.ready(&tenant, "app").await?;
+    env.failed(&tenant, "intruder", "AuthenticationFailed", "403").await?;
+    env.failed(&tenant, "other", "AuthenticationFailed", "401").await?;
+    let http = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(zot.ca_pem().as_bytes())?])
+        .no_proxy()
+        .build()?;
+    let url = format!(
+        "{}/tags/list",
+        zot.url("team/app")
+            .replace("oci://", "https://")
+            .replace("/team", "/v2/team")
+    );
+    let answer = http.get(url).bearer_auth(foreign_token(&env, &issuer)?).send().await?;
+    assert_eq!(answer.status(), 401, "another trust domain");
+    drop(controller);
+    Ok(())
+}
+
+#[tokio::test]
+async fn zot_starts_with_the_printed_configuration_for_certificates() -> Result<()> {
+    let env = Env::new().await?;
+    let controller = env.controller(&[]).await?;
+    let tenant = env.tenant("a").await?;
+    let content = artifact("printed")?;
+    let repository = ZotRepository {
+        name: "team/app",
+        tag: "v1",
+        artifact: &content,
+        readers: vec![],
+    };
+    let configure = |place: &Place| {
+        std::fs::write(place.folder.join("ca.pem"), env.ca.pem())?;
+        let flags = format!("--credential x509 --reader {tenant}/app=team/app");
+        printed(place, &flags.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    };
+    let zot = Zot::start_configured(configure, &[repository]).await?;
+    env.secret(&tenant, "registry-ca", &[("ca.crt", zot.ca_pem())]).await?;
+    for name in ["app", "intruder"] {
+        env.create(
+            &tenant,
+            name,
+            spec(&zot.url("team/app"), "SpiffeCertificate", &json!({})),
+        )
+        .await?;
+    }
+    env.ready(&tenant, "app").await?;
     env.failed(&tenant, "intruder", "AuthenticationFailed", "403").await?;
     drop(controller);
     Ok(())

@@ -10,11 +10,12 @@ mod offline;
 mod run;
 mod settings;
 mod tasks;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub use flags::RunFlags;
 pub use settings::FlagError;
@@ -42,6 +43,9 @@ enum Command {
     /// Verify a credential against a published bundle.
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
+    /// Print the configuration by which a verifier trusts this issuer.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
 }
 
 /// What ends a command before its work is done.
@@ -55,6 +59,11 @@ pub enum CliError {
     Failed(#[from] anyhow::Error),
 }
 
+/// The grammar of the command line, to hold documentation against.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the process's arguments and runs the command.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -66,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Mint(command) => mint::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Verify(command) => verify::run(&command),
+        Command::Trust(command) => trust::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

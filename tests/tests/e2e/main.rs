@@ -30,3 +30,4 @@ mod signing_secret;
 mod start_errors;
 mod structured_authentication;
 mod svids;
+mod trust;

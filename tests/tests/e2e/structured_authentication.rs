@@ -1,7 +1,6 @@
-//! A second opinion from Kubernetes itself: an API server that takes users from our issuer by structured authentication. It
-//! wants https, so the issuer's documents stand behind a TLS front.
-
-use std::sync::Arc;
+//! A second opinion from Kubernetes itself: an API server that takes users from our issuer by structured authentication, with
+//! the configuration that `mintmark trust kube-apiserver` prints. It wants https, so the issuer's documents stand behind a TLS
+//! front.
 
 use anyhow::{Context, Result};
 use mintmark_hack::{
@@ -9,66 +8,62 @@ use mintmark_hack::{
     pki::TestCa,
 };
 use mintmark_tests::{
-    env::Env,
+    command::mintmark,
+    env::{Env, TRUST_DOMAIN},
     fault_registry::{Artifact, FaultRegistry},
     http::until,
     issuer::tokens,
     specs,
+    tls_front::tls_front,
 };
 use reqwest::StatusCode;
-use rustls::ServerConfig;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Value, json};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
-use tokio_rustls::TlsAcceptor;
 
 const API_AUDIENCE: &str = "kubernetes.example";
 
-/// Ends TLS on a free loopback port and hands everything on to `port`. Ends with the test's runtime.
-async fn tls_front(ca: &TestCa, port: u16) -> Result<String> {
-    let server = ca.server(&[])?;
-    let chain = vec![CertificateDer::from_pem_slice(server.certificate_pem.as_bytes())?];
-    let key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes())?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let url = format!("https://{}", listener.local_addr()?);
-    tokio::spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            connections.spawn(async move {
-                let mut outside = acceptor.accept(stream).await?;
-                let mut inside = TcpStream::connect(("127.0.0.1", port)).await?;
-                copy_bidirectional(&mut outside, &mut inside).await
-            });
-        }
-    });
-    Ok(url)
+/// What `mintmark trust kube-apiserver` prints for this issuer.
+fn authentication(issuer: &str, ca: &TestCa) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), ca.pem())?;
+    let path = file.path().to_str().context("a path")?;
+    mintmark(&[
+        "trust",
+        "kube-apiserver",
+        "--spiffe-trust-domain",
+        TRUST_DOMAIN,
+        "--spiffe-issuer",
+        issuer,
+        "--audience",
+        API_AUDIENCE,
+        "--ca-file",
+        path,
+    ])
 }
 
-fn authentication(issuer: &str, ca: &TestCa) -> String {
-    json!({
-        "apiVersion": "apiserver.config.k8s.io/v1",
-        "kind": "AuthenticationConfiguration",
-        "jwt": [{
-            "issuer": {"url": issuer, "certificateAuthority": ca.pem(), "audiences": [API_AUDIENCE]},
-            "claimMappings": {
-                "username": {"claim": "sub", "prefix": ""},
-                "uid": {"expression": "claims.jti"},
-                "extra": [{"key": "mintmark.dev/namespace", "valueExpression": "claims['mintmark.dev/object'].namespace"}],
-            },
-        }],
-    })
-    .to_string()
+/// A token of the same key for an object of another trust domain, minted at a desk.
+fn foreign_token(env: &Env, issuer: &str) -> Result<String> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), &env.ca.key_and_certificate().key_pem)?;
+    let key = file.path().to_str().context("a path")?;
+    let mut words = vec![
+        "mint",
+        "jwt",
+        "--namespace",
+        "a",
+        "--name",
+        "b",
+        "--audience",
+        API_AUDIENCE,
+    ];
+    words.extend([
+        "--spiffe-trust-domain",
+        "other.example",
+        "--spiffe-issuer",
+        issuer,
+        "--key",
+        key,
+    ]);
+    Ok(mintmark(&words)?.trim().to_owned())
 }
 
 /// Asks the API server who the bearer of a token is.
@@ -104,7 +99,7 @@ async fn an_api_server_takes_a_jwt_svid_for_its_audience_and_no_other() -> Resul
     }
 
     let judge = Cluster::start(ClusterOptions {
-        authentication_config: Some(authentication(&issuer, &ca)),
+        authentication_config: Some(authentication(&issuer, &ca)?),
         ..ClusterOptions::default()
     })
     .await?;
@@ -126,10 +121,17 @@ async fn an_api_server_takes_a_jwt_svid_for_its_audience_and_no_other() -> Resul
         assert_eq!(status, expected, "{name}: {review}");
         if status == StatusCode::CREATED {
             let user = &review["status"]["userInfo"];
-            assert_eq!(user["username"], json!(Env::spiffe_id(&namespace, name)));
-            assert_eq!(user["uid"], token.claims["jti"]);
-            assert_eq!(user["extra"]["mintmark.dev/namespace"], json!([namespace]));
+            assert_eq!(
+                user["username"],
+                format!("mintmark:{}", Env::spiffe_id(&namespace, name))
+            );
+            assert_eq!(user["uid"], token.claims["mintmark.dev/object"]["uid"]);
+            let extra = |field: &str| user["extra"][format!("mintmark.dev/{field}")].clone();
+            assert_eq!(extra("kind"), json!(["OCIRepository"]));
+            assert_eq!((extra("namespace"), extra("name")), (json!([namespace]), json!([name])));
         }
     }
+    let (status, answer) = who_is(&http, &judge, &foreign_token(&env, &issuer)?).await?;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "another trust domain: {answer}");
     Ok(())
 }
