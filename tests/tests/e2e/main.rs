@@ -13,6 +13,7 @@ mod addresses;
 mod audiences;
 mod bad_content;
 mod ca_shapes;
+mod cert_manager;
 mod command_line;
 mod connections;
 mod crd_guard;
