@@ -52,7 +52,8 @@ pub(super) struct Families {
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
     pub(super) key_state: Family<Vec<(&'static str, String)>, Number>,
-    pub(super) leader: Number,
+    pub(super) leader: Family<Vec<(&'static str, String)>, Number>,
+    pub(super) leader_transitions: Family<Vec<(&'static str, String)>, Counter>,
     pub(super) queue_depth: Family<Labels<1>, Number>,
     pub(super) queue_latency: Family<Labels<1>, Histogram>,
     pub(super) reconcile_duration: Family<ObjectLabels, Histogram>,
@@ -134,7 +135,16 @@ impl Families {
                 "State of each signing key, 1 for the current one",
                 Family::default(),
             ),
-            leader: d.gauge("mintmark_leader", "Whether this process reconciles"),
+            leader: d.metric(
+                "mintmark_leader",
+                "What this process is under each lease, 1 for the current state",
+                Family::default(),
+            ),
+            leader_transitions: d.metric(
+                "mintmark_leader_transitions",
+                "Changes of what this process is under each lease",
+                Family::default(),
+            ),
             queue_depth: d.gauges("mintmark_queue_depth", "Objects that wait for a pass"),
             queue_latency: d.metric(
                 "mintmark_queue_latency_seconds",

@@ -236,9 +236,22 @@ impl Metrics {
         self.families().clock_skew.set(seconds);
     }
 
-    /// Whether this process reconciles.
-    pub fn set_leading(&self, leading: bool) {
-        self.families().leader.set(f64::from(u8::from(leading)));
+    /// What this process is under `lease`: exactly one of `standby`, `leading`, `detached` is 1.
+    pub fn set_leader_state(&self, lease: &str, state: &'static str) {
+        for label in ["standby", "leading", "detached"] {
+            self.families()
+                .leader
+                .get_or_create(&vec![("lease", lease.to_owned()), ("state", label.to_owned())])
+                .set(f64::from(u8::from(label == state)));
+        }
+    }
+
+    /// This process became `state` under `lease`.
+    pub fn leader_transition(&self, lease: &str, state: &'static str) {
+        self.families()
+            .leader_transitions
+            .get_or_create(&vec![("lease", lease.to_owned()), ("to", state.to_owned())])
+            .inc();
     }
 
     /// Whether referenced Secrets and service accounts are watched (else they are read in each pass).

@@ -108,7 +108,8 @@ fn every_family_has_its_documented_name() {
     metrics.set_signing_advisory("path_len_zero", true);
     metrics.set_key_states([("k1", "signing")]);
     metrics.set_clock_skew(-0.5);
-    metrics.set_leading(true);
+    metrics.set_leader_state("mintmark-issuer", "leading");
+    metrics.leader_transition("mintmark-issuer", "leading");
     metrics.foreign_status_write("OCIRepository");
     metrics.event_sent(EventSink::Kubernetes, "sent");
     metrics.event_dropped(EventSink::Webhook);
@@ -130,6 +131,9 @@ fn every_family_has_its_documented_name() {
         r#"mintmark_signing_secret_state{state="valid"} 0.0"#,
         r#"mintmark_key_state{kid="k1",state="signing"} 1.0"#,
         "mintmark_clock_skew_seconds -0.5",
+        r#"mintmark_leader{lease="mintmark-issuer",state="leading"} 1.0"#,
+        r#"mintmark_leader{lease="mintmark-issuer",state="standby"} 0.0"#,
+        r#"mintmark_leader_transitions_total{lease="mintmark-issuer",to="leading"} 1"#,
         r#"mintmark_events_dropped_total{sink="webhook"} 1"#,
         r#"mintmark_server_connections{server="artifacts"} 1.0"#,
         r#"mintmark_server_connections_cut_total{server="artifacts",reason="no_progress"} 1"#,
