@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Event, Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::{
+    core::v1::{Event, Namespace, Secret, ServiceAccount},
+    rbac::v1::{Role, RoleBinding},
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
@@ -23,6 +26,8 @@ use mintmark_hack::{
     registry::{ClientAuth, ClientCa, Issuer, RegistryOptions, RegistryServer},
 };
 use serde_json::{Value, json};
+
+use crate::fault_registry::sha256;
 
 /// The trust domain of all tests.
 pub const TRUST_DOMAIN: &str = "cluster.example";
@@ -79,6 +84,45 @@ impl Env {
         Ok(controller)
     }
 
+    /// Starts a further replica: same objects, signing Secret and issuer URL, its own ports and storage. Does not wait.
+    pub fn replica(&self, ports: Ports, more: &[&str]) -> Result<Controller> {
+        let fixed = self.flags(&self.ports.issuer_url());
+        let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        Controller::start(&self.installation, ports, &flags)
+    }
+
+    /// The name of the Lease that decides which replica reconciles, with the rights that a shard has to be given on it.
+    pub async fn leader_lease(&self) -> Result<String> {
+        let digest = sha256(self.selector().as_bytes());
+        let name = format!("mintmark-leader-election-{}", &digest["sha256:".len()..][..8]);
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": name},
+            "rules": [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [name],
+                "verbs": ["get", "update"]}]});
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": "mintmark", "namespace": self.installation.namespace}]});
+        let (namespace, params) = (&self.installation.namespace, PatchParams::apply("test").force());
+        let roles: Api<Role> = Api::namespaced(self.client.clone(), namespace);
+        roles.patch(&name, &params, &Patch::Apply(role)).await?;
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), namespace);
+        bindings.patch(&name, &params, &Patch::Apply(binding)).await?;
+        Ok(name)
+    }
+
+    fn selector(&self) -> String {
+        format!("{LABEL}={}", self.id)
+    }
+
+    fn flags(&self, issuer: &str) -> [String; 4] {
+        [
+            format!("--watch-label-selector={}", self.selector()),
+            format!("--spiffe-trust-domain={TRUST_DOMAIN}"),
+            format!("--spiffe-issuer={issuer}"),
+            format!("--spiffe-secret-name={SIGNING_SECRET}"),
+        ]
+    }
+
     /// Starts the controller without waiting.
     pub fn start(&self, more: &[&str]) -> Result<Controller> {
         self.start_as(&self.ports.issuer_url(), more)
@@ -86,12 +130,7 @@ impl Env {
 
     /// The same as an issuer of another URL, which leads to the controller's port somehow.
     pub fn start_as(&self, issuer: &str, more: &[&str]) -> Result<Controller> {
-        let fixed = [
-            format!("--watch-label-selector={LABEL}={}", self.id),
-            format!("--spiffe-trust-domain={TRUST_DOMAIN}"),
-            format!("--spiffe-issuer={issuer}"),
-            format!("--spiffe-secret-name={SIGNING_SECRET}"),
-        ];
+        let fixed = self.flags(issuer);
         let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Controller::start(&self.installation, self.ports, &flags)
     }

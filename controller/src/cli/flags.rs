@@ -50,6 +50,8 @@ pub struct RunFlags {
     #[command(flatten)]
     pub controller: ControllerFlags,
     #[command(flatten)]
+    pub election: ElectionFlags,
+    #[command(flatten)]
     pub serving: ServingFlags,
 }
 
@@ -195,6 +197,27 @@ pub struct ControllerFlags {
     /// Longest delay after a failed pass.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = go_duration)]
     pub max_retry_delay: Duration,
+}
+
+/// Which of several replicas works.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Leader election")]
+pub struct ElectionFlags {
+    /// Reconcile, and write the key ring, only as the holder of a Lease.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
+    pub enable_leader_election: bool,
+    /// Give the leases back when the process stops, so that another replica takes over at once.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = ArgAction::Set)]
+    pub leader_election_release_on_cancel: bool,
+    /// How long other replicas wait after the last renewal that they saw.
+    #[arg(long, value_name = "DURATION", default_value = "35s", value_parser = go_duration)]
+    pub leader_election_lease_duration: Duration,
+    /// How long the leader leads on after its last renewal.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = go_duration)]
+    pub leader_election_renew_deadline: Duration,
+    /// Time between attempts to acquire or renew.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = go_duration)]
+    pub leader_election_retry_period: Duration,
 }
 
 /// Logs, metrics, probes, notifications.

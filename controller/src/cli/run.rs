@@ -19,11 +19,12 @@ use crate::{
     },
     issuing::{Issuing, IssuingTask, nobody_signs},
     notify::{EventRecorder, Sinks},
-    reconcile::{self, Context, Settings, Waiting},
+    reconcile::{self, Context, Settings, Waiting, oci_repository::KnownReferents},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
         health::Health,
+        lease::{self, Leadership, LeaseSettings, LeaseTask},
         log,
         metrics::{Metrics, PER_OBJECT_LIMIT},
         supervise::{StopPlan, Supervisor, signals},
@@ -33,6 +34,12 @@ use crate::{
 
 /// Readings of the signing Secret that wait for the key ring.
 const READINGS: usize = 8;
+
+/// A lease is given back when the work under it has ended, for which that has its own grace of 10 s.
+const ELECTION_STOP: StopPlan = StopPlan {
+    linger: Duration::ZERO,
+    grace: Duration::from_secs(20),
+};
 
 /// Threads for what blocks: the disk, extraction, name resolution. Each costs memory, and a disk serves no more at a time.
 const BLOCKING_THREADS: usize = 64;
@@ -89,6 +96,8 @@ struct Assembly {
     flags: RunFlags,
     identities: CredentialSettings,
     settings: Settings,
+    reconcile_lease: Option<LeaseSettings>,
+    issuer_lease: Option<LeaseSettings>,
     watch: kube::runtime::watcher::Config,
     storage: Storage,
     address: AdvertisedAddress,
@@ -125,10 +134,14 @@ impl Assembly {
             .map_err(|error| FlagError::new("min-retry-delay", error.to_string()))?;
         let events_addr = settings::events_addr(flags)?;
         let instance = host_name().unwrap_or_else(|| "mintmark".to_owned());
+        let identity = lease::identity(&instance);
+        let election = |name: &str| settings::lease(flags, &cluster.namespace, name, &identity);
         let (events, sinks) = EventRecorder::new(events_addr, &instance, metrics.clone())
             .map_err(|error| FlagError::new("events-addr", error.to_string()))?;
         Ok(Self {
             settings: settings::reconcile(flags, &cluster.namespace)?,
+            reconcile_lease: election(&settings::reconcile_lease(flags))?,
+            issuer_lease: election(settings::ISSUER_LEASE)?,
             watch: settings::watch_config(flags)?,
             registry: settings::registry(flags, &cluster.own_networks, AuditObserver::new(metrics.clone())),
             storage: open_storage(flags)?,
@@ -145,6 +158,8 @@ impl Assembly {
     /// Starts every task that needs no port.
     fn start(self, supervisor: &mut Supervisor, cluster: Cluster) -> Running {
         let (signing, documents) = self.start_issuer(supervisor, &cluster);
+        let passes_ended = CancellationToken::new();
+        let leadership = self.elect(supervisor, &cluster.client, self.reconcile_lease.clone(), &passes_ended);
         let queue = Arc::new(Queue::default());
         let store = Arc::new(ObjectStore::<OciRepository>::default());
         let (crd_watch, guard) = CrdWatch::new::<OciRepository>();
@@ -161,6 +176,9 @@ impl Assembly {
             store,
             queue,
             guard: guard.clone(),
+            leadership: leadership.clone(),
+            unwritten: Arc::default(),
+            known_referents: KnownReferents::default(),
             waiting: Arc::new(Waiting::default()),
             signing: signing.clone(),
             credentials,
@@ -184,6 +202,10 @@ impl Assembly {
         start_sinks(supervisor, self.sinks, &cluster.client);
         start_audience_policy(supervisor, &context, &self.flags, cluster);
         tasks::gates(supervisor, &context, &guard, &health);
+        if self.flags.election.enable_leader_election {
+            tasks::leader_gate(supervisor, &leadership, &health);
+        }
+        tasks::unwritten(supervisor, &context);
         tasks::sweep(supervisor, &context);
         tasks::ready_source(&context);
         let (waiting, queue) = (context.waiting.clone(), context.queue.clone());
@@ -194,6 +216,7 @@ impl Assembly {
         }
         let reconciling = context.clone();
         supervisor.spawn("reconcile", StopPlan::default(), move |stop| async move {
+            let _ended = passes_ended.drop_guard();
             reconcile::run(reconciling, stop).await;
             Ok::<_, std::io::Error>(())
         });
@@ -202,6 +225,26 @@ impl Assembly {
             documents,
             health,
         }
+    }
+
+    /// Starts to run for a lease, which is held until `work_ended`. Without leader election this process leads.
+    fn elect(
+        &self,
+        supervisor: &mut Supervisor,
+        client: &kube::Client,
+        lease: Option<LeaseSettings>,
+        work_ended: &CancellationToken,
+    ) -> Leadership {
+        let Some(lease) = lease else {
+            return Leadership::always();
+        };
+        let (task, leadership) = LeaseTask::new(client.clone(), lease);
+        let (task, work_ended) = (task.with_metrics(self.metrics.clone()), work_ended.clone());
+        supervisor.spawn("leader election", ELECTION_STOP, move |_| async move {
+            task.run(work_ended).await;
+            Ok::<_, std::io::Error>(())
+        });
+        leadership
     }
 
     /// The key ring and the watch that feeds it; without a signing Secret nobody signs.
@@ -234,11 +277,16 @@ impl Assembly {
             cluster_cas: cluster.certificate_authorities.clone(),
             readings: sender,
         };
+        let ring_ended = CancellationToken::new();
+        self.elect(supervisor, &cluster.client, self.issuer_lease.clone(), &ring_ended);
         let client = cluster.client.clone();
         task(supervisor, "signing Secret watch", async move {
             secret_watch.run(client).await;
         });
-        task(supervisor, "key ring", async move { ring.run().await });
+        task(supervisor, "key ring", async move {
+            let _ended = ring_ended.drop_guard();
+            ring.run().await;
+        });
         (signing, Some(documents))
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     credential::{AuditObserver, CredentialSettings},
     reconcile::Settings,
     registry::{AddressPolicy, RegistryConfig},
+    runtime::lease::{LeaseError, LeaseSettings},
 };
 
 /// A flag whose value cannot be used, or that lacks a partner.
@@ -34,6 +35,11 @@ impl FlagError {
         }
     }
 }
+
+/// The Lease that decides who writes the key ring.
+pub const ISSUER_LEASE: &str = "mintmark-issuer";
+/// The Lease that decides who reconciles, or the beginning of its name.
+const RECONCILE_LEASE: &str = "mintmark-leader-election";
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -151,6 +157,47 @@ pub fn events_addr(flags: &RunFlags) -> Result<Option<Url>, FlagError> {
         .map_err(|error| FlagError::new("events-addr", format!("{text:?} is no URL: {error}")))
 }
 
+/// The Lease that decides who reconciles: one per shard.
+pub fn reconcile_lease(flags: &RunFlags) -> String {
+    let selector = flags.controller.watch_label_selector.as_deref().unwrap_or_default();
+    if selector.is_empty() {
+        return RECONCILE_LEASE.to_owned();
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, selector.as_bytes());
+    let head = digest.as_ref().iter().take(4);
+    head.fold(format!("{RECONCILE_LEASE}-"), |name, byte| {
+        name + &format!("{byte:02x}")
+    })
+}
+
+/// Lease `name` in `namespace`, held as `identity`; `None` without leader election.
+pub fn lease(
+    flags: &RunFlags,
+    namespace: &str,
+    name: &str,
+    identity: &str,
+) -> Result<Option<LeaseSettings>, FlagError> {
+    let election = &flags.election;
+    let settings = LeaseSettings {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        identity: identity.to_owned(),
+        lease_duration: election.leader_election_lease_duration,
+        renew_deadline: election.leader_election_renew_deadline,
+        retry_period: election.leader_election_retry_period,
+        release_on_cancel: election.leader_election_release_on_cancel,
+    };
+    settings.check().map_err(|error| {
+        let flag = match error {
+            LeaseError::LeaseDuration(_) => "leader-election-lease-duration",
+            LeaseError::RenewDeadline(_) => "leader-election-renew-deadline",
+            LeaseError::RetryPeriod => "leader-election-retry-period",
+        };
+        FlagError::new(flag, error.to_string())
+    })?;
+    Ok(election.enable_leader_election.then_some(settings))
+}
+
 /// Which objects are watched.
 pub fn watch_config(flags: &RunFlags) -> Result<watcher::Config, FlagError> {
     let config = watcher::Config::default();
@@ -225,6 +272,40 @@ mod tests {
         assert!(flags("--allow-insecure-issuer").issuer.allow_insecure_issuer);
         assert!(!flags("--watch-all-namespaces=false").controller.watch_all_namespaces);
         assert!(flags("--spiffe-bundle-root=true").issuer.spiffe_bundle_root);
+    }
+
+    #[rstest]
+    #[case("", "mintmark-leader-election")]
+    #[case("--watch-label-selector=", "mintmark-leader-election")]
+    // printf %s sharding.fluxcd.io/key=mintmark | sha256sum
+    #[case(
+        "--watch-label-selector=sharding.fluxcd.io/key=mintmark",
+        "mintmark-leader-election-f05d3bed"
+    )]
+    fn each_shard_has_a_lease_of_its_own(#[case] line: &str, #[case] name: &str) {
+        assert_eq!(reconcile_lease(&flags(line)), name);
+    }
+
+    #[rstest]
+    #[case("--leader-election-retry-period=0s", "--leader-election-retry-period: must be")]
+    #[case(
+        "--leader-election-renew-deadline=6s",
+        "--leader-election-renew-deadline: must be longer than 1.2"
+    )]
+    #[case(
+        "--leader-election-lease-duration=30s",
+        "--leader-election-lease-duration: must be longer than the renew"
+    )]
+    fn bad_lease_durations_name_their_flag(#[case] line: &str, #[case] message: &str) {
+        let error = lease(&flags(line), "ns", ISSUER_LEASE, "me").unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+
+    #[test]
+    fn leader_election_is_off_unless_asked_for() {
+        assert!(lease(&flags(""), "ns", ISSUER_LEASE, "me").unwrap().is_none());
+        let settings = lease(&flags("--enable-leader-election"), "ns", ISSUER_LEASE, "me").unwrap();
+        assert!(settings.is_some_and(|settings| settings.release_on_cancel));
     }
 
     #[test]

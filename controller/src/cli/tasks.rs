@@ -15,7 +15,12 @@ use crate::{
     issuing::OnNotice,
     notify::{Action, EventRecorder, EventType, NewEvent},
     reconcile::Context,
-    runtime::{health::Health, metrics::ReadySource, supervise::Supervisor},
+    runtime::{
+        health::Health,
+        lease::{LeaderState, Leadership},
+        metrics::ReadySource,
+        supervise::Supervisor,
+    },
     watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete},
 };
 
@@ -62,6 +67,38 @@ pub(super) fn gates(
     });
 }
 
+/// Only the replica that reconciles is ready, so that the Service of the artifacts finds it; a detached one still does.
+pub(super) fn leader_gate(supervisor: &mut Supervisor, leadership: &Leadership, health: &Health) {
+    let gate = health.gate("leader");
+    let (mut states, leadership) = (leadership.subscribe(), leadership.clone());
+    task(supervisor, "leader gate", async move {
+        loop {
+            match *states.borrow_and_update() {
+                LeaderState::Leading | LeaderState::Detached => gate.open(),
+                LeaderState::Standby => gate.close("another replica leads"),
+            }
+            // The sender lives as long as `leadership`.
+            if states.changed().await.is_err() {
+                drop(leadership);
+                return;
+            }
+        }
+    });
+}
+
+/// Writes what could not be written, when that is possible again.
+pub(super) fn unwritten(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>) {
+    let context = context.clone();
+    task(supervisor, "unwritten outcomes", async move {
+        let (client, leadership) = (context.client.clone(), context.leadership.clone());
+        context
+            .unwritten
+            .clone()
+            .run(client, leadership, context.queue.clone())
+            .await;
+    });
+}
+
 /// Removes what belongs to objects that are gone, at start and every ten minutes, and keeps the gauges.
 pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>) {
     let swept = context.clone();
@@ -75,6 +112,8 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
         loop {
             ticks.tick().await;
             swept.credentials.sweep();
+            // What a replica on standby has stored is of its earlier term; it goes when it leads again.
+            swept.leadership.permits().await;
             let context = swept.clone();
             let report =
                 tokio::task::spawn_blocking(move || context.storage.sweep(|key| live_uid(&context, key))).await;
@@ -91,9 +130,9 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            context
-                .metrics
-                .set_queue_depth(OciRepository::KIND, context.queue.overdue());
+            let is_standby = context.leadership.state() == LeaderState::Standby;
+            let depth = if is_standby { 0 } else { context.queue.overdue() };
+            context.metrics.set_queue_depth(OciRepository::KIND, depth);
             context
                 .metrics
                 .set_cache_entries("credentials", context.credentials.len());
@@ -118,6 +157,8 @@ pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
     let context = context.clone();
     Box::new(move |key, uid| {
         context.waiting.remove(key);
+        context.unwritten.forget(key);
+        context.known_referents.forget(key);
         context.credentials.forget(uid);
         context.registry.forget(&uid.into());
         context

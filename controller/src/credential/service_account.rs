@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{Audience, CredentialError, freshness::Freshness};
+use crate::runtime::api_server::timely;
 
 /// An account and the audiences a token is wanted for, sorted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -133,8 +134,8 @@ impl ServiceAccountTokens {
             spec,
             ..TokenRequest::default()
         };
-        let answer = api
-            .create_token_request(&key.account, &PostParams::default(), &request)
+        let params = PostParams::default();
+        let answer = timely(api.create_token_request(&key.account, &params, &request))
             .await
             .map_err(|error| refusal(key, &error))?;
         let status = answer

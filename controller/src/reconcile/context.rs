@@ -5,13 +5,13 @@ use std::sync::Arc;
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::Settings;
+use super::{Settings, oci_repository::KnownReferents};
 use crate::{
     artifact::{AdvertisedAddress, Storage},
     credential::{Credentials, ObjectIdentity, SigningReceiver},
     notify::EventRecorder,
     registry::RegistryClient,
-    runtime::{backoff::BackoffPolicy, metrics::Metrics},
+    runtime::{backoff::BackoffPolicy, lease::Leadership, metrics::Metrics},
     watch::{CrdGuard, Kind, ObjectKey, ObjectStore, Queue},
 };
 
@@ -27,6 +27,12 @@ pub struct Context<K> {
     pub queue: Arc<Queue<ObjectKey>>,
     /// Whether the kind's CRD is ours.
     pub guard: CrdGuard,
+    /// Whether this process reconciles, and may write.
+    pub leadership: Leadership,
+    /// What could not be written.
+    pub unwritten: Arc<super::Unwritten>,
+    /// CAs as last read, for when the API server is away.
+    pub known_referents: KnownReferents,
     /// Objects to be requeued when the issuer can sign.
     pub waiting: Arc<super::Waiting>,
     /// What can sign now.
@@ -47,6 +53,13 @@ pub struct Context<K> {
     pub backoff: BackoffPolicy,
     /// Extractions at a time.
     pub extractions: Arc<Semaphore>,
+}
+
+impl<K> Context<K> {
+    /// Whether anything may be written to the API server now: by the leader, while it can be reached.
+    pub fn may_write(&self) -> bool {
+        self.leadership.is_leading() && !self.unwritten.is_down()
+    }
 }
 
 /// The identity that credentials of `object` speak for.

@@ -3,16 +3,20 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 use mintmark_api::annotation::FLUX_FINALIZER;
 use serde_json::json;
 
-use crate::watch::{Kind, Next};
+use super::Context;
+use crate::{
+    runtime::api_server::timely,
+    watch::{Kind, Next, ObjectKey},
+};
 
 /// Removes the foreign finalizer of an object that is being deleted, if it has it.
-pub async fn release<K>(client: &Client, object: &K) -> Next
+pub async fn release<K>(ctx: &Context<K>, object: &K) -> Next
 where
     K: Kind + Resource<Scope = NamespaceResourceScope>,
 {
@@ -20,18 +24,25 @@ where
     if !finalizers.iter().any(|finalizer| finalizer == FLUX_FINALIZER) {
         return Next::Never;
     }
+    let (key, uid) = (ObjectKey::of(object), object.uid().unwrap_or_default());
+    if !ctx.may_write() {
+        ctx.unwritten.keep(&key, &uid, None);
+        return Next::Never;
+    }
     let kept: Vec<_> = finalizers
         .iter()
         .filter(|finalizer| *finalizer != FLUX_FINALIZER)
         .collect();
     let patch = json!({"metadata": {"finalizers": kept, "resourceVersion": object.resource_version()}});
-    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    match api
-        .patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-        .await
-    {
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &key.namespace);
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    match timely(api.patch(&key.name, &params, &patch)).await {
         Ok(_) => Next::Never,
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Next::Never,
+        Err(error) if ctx.unwritten.note(&error) => {
+            ctx.unwritten.keep(&key, &uid, None);
+            Next::Never
+        }
         Err(error) => {
             tracing::error!(controllerKind = K::KIND, name = object.name_any(), %error, "finalizer not removed");
             Next::After(std::time::Duration::from_secs(5))

@@ -8,6 +8,7 @@ pub mod oci_repository;
 mod patch;
 mod settings;
 mod step;
+mod unwritten;
 mod waiting;
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
@@ -20,9 +21,13 @@ use tokio_util::sync::CancellationToken;
 pub use context::Context;
 pub use settings::Settings;
 pub use step::{Policy, StepError};
+pub use unwritten::Unwritten;
 pub use waiting::Waiting;
 
-use crate::watch::{Kind, Next};
+use crate::{
+    runtime::lease::LeaderState,
+    watch::{Kind, Next, ObjectKey},
+};
 
 /// Passes that may be under way at a time, most of them waiting for a registry. What they may use at a time is bounded
 /// elsewhere: requests per host, work on the processor, extractions.
@@ -31,14 +36,42 @@ const MAX_PASSES: usize = 1024;
 /// How long the first pass waits at most for what credentials need; beyond it, each object tells for itself what is missing.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Runs passes as they come due, until `stop`; then lets those under way finish.
+/// Runs passes as they come due while this process leads (or is detached), until `stop`; then lets those under way finish.
 pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = tokio::time::timeout(START_PATIENCE, ctx.credentials.started()) => {}
+    let mut is_first = true;
+    let mut states = ctx.leadership.subscribe();
+    loop {
+        let was_standby = *states.borrow_and_update() == LeaderState::Standby;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = ctx.leadership.permits() => {}
+        }
+        if std::mem::replace(&mut is_first, false) {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tokio::time::timeout(START_PATIENCE, ctx.credentials.started()) => {}
+            }
+        }
+        if was_standby {
+            // Everything is looked at: what another process did meanwhile is not known.
+            ctx.queue.restart(&ctx.store.keys());
+        }
+        let mut passes = JoinSet::new();
+        tokio::select! {
+            biased;
+            _ = states.wait_for(|state| *state == LeaderState::Standby) => {}
+            () = lead(&ctx, &mut passes, &stop) => return,
+        }
+        // Another process may pull by now. What runs is dropped where it waits: a request, or a write whose
+        // resourceVersion the other's writes have made void. A file being stored on this process's own disk is finished.
+        passes.shutdown().await;
+        ctx.unwritten.clear();
     }
+}
+
+/// Runs passes until `stop`, and the last ones to their end.
+async fn lead(ctx: &Arc<Context<OciRepository>>, passes: &mut JoinSet<()>, stop: &CancellationToken) {
     let slots = Arc::new(Semaphore::new(MAX_PASSES));
-    let mut passes = JoinSet::new();
     loop {
         let slot = tokio::select! {
             biased;
@@ -46,37 +79,57 @@ pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
             Some(_) = passes.join_next(), if !passes.is_empty() => continue,
             Ok(slot) = Arc::clone(&slots).acquire_owned() => slot,
         };
-        let key = tokio::select! {
+        let running = tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            (key, overdue) = due(&ctx) => {
+            (key, overdue) = due(ctx) => {
                 ctx.metrics.observe_queue_latency(OciRepository::KIND, overdue);
-                key
+                Running { ctx: ctx.clone(), key, next: Next::Never }
             }
         };
-        let ctx = ctx.clone();
         passes.spawn(async move {
             let _slot = slot;
-            let pass = AssertUnwindSafe(oci_repository::reconcile(&ctx, &key))
-                .catch_unwind()
-                .await;
-            let next = pass.unwrap_or_else(|_| {
-                tracing::error!(
-                    controllerKind = OciRepository::KIND,
-                    namespace = &*key.namespace,
-                    name = &*key.name,
-                    "pass panicked; this is a bug"
-                );
-                Next::After(ctx.backoff.delay(ctx.queue.failed(&key)))
-            });
-            ctx.queue.done(&key, next);
+            running.reconcile().await;
         });
     }
     while passes.join_next().await.is_some() {}
 }
 
+/// A key that was handed out; it goes back to the queue however its pass ends.
+struct Running {
+    ctx: Arc<Context<OciRepository>>,
+    key: ObjectKey,
+    next: Next,
+}
+
+impl Running {
+    async fn reconcile(mut self) {
+        let (ctx, key) = (&self.ctx, &self.key);
+        // The term may have ended while nothing was due.
+        ctx.leadership.permits().await;
+        let pass = AssertUnwindSafe(oci_repository::reconcile(ctx, key))
+            .catch_unwind()
+            .await;
+        self.next = pass.unwrap_or_else(|_| {
+            tracing::error!(
+                controllerKind = OciRepository::KIND,
+                namespace = &*key.namespace,
+                name = &*key.name,
+                "pass panicked; this is a bug"
+            );
+            Next::After(ctx.backoff.delay(ctx.queue.failed(key)))
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.ctx.queue.done(&self.key, self.next);
+    }
+}
+
 /// The next due key, while the kind's CRD is ours and what is known of the objects was read under it.
-async fn due(ctx: &Context<OciRepository>) -> (crate::watch::ObjectKey, Duration) {
+async fn due(ctx: &Context<OciRepository>) -> (ObjectKey, Duration) {
     loop {
         ctx.guard.complete().await;
         // A closed channel means the watch ended, which ends the process.

@@ -9,7 +9,7 @@ use kube::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::watch::Kind;
+use crate::{runtime::api_server::timely, watch::Kind};
 
 /// The field manager of everything that this controller writes.
 pub const FIELD_MANAGER: &str = "mintmark";
@@ -29,7 +29,7 @@ pub async fn write<K: Kind>(api: &Api<K>, name: &str, patch: Value) -> kube::Res
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    match api.patch_status(name, &params, &Patch::Merge(patch)).await {
+    match timely(api.patch_status(name, &params, &Patch::Merge(patch))).await {
         Ok(object) => Ok(Some(object)),
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows a kind of object or a registry. A module may be used by any other; it uses none of them.
 
+pub mod api_server;
 pub mod backoff;
 pub mod health;
 pub mod jitter;

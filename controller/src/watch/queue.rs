@@ -94,6 +94,21 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.changed.notify_one();
     }
 
+    /// Makes all of `keys` due now, as if they were new: earlier due times and failures are forgotten.
+    pub fn restart(&self, keys: &[K]) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        for key in keys {
+            if let Some(entry) = inner.entries.get_mut(key) {
+                entry.queued = None;
+                entry.failures = 0;
+            }
+            inner.schedule(key, now);
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
     /// Forgets `key`: a pass under way ends without a successor.
     pub fn remove(&self, key: &K) {
         let mut inner = self.lock();
@@ -291,6 +306,21 @@ mod tests {
         queue.push_spaced(&"a", SECOND);
         assert_eq!(queue.next().await.0, "a");
         assert_eq!(before.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restart_forgets_what_was_planned() {
+        let queue = Queue::default();
+        queue.push(&"overdue");
+        queue.push_at(&"late", Instant::now() + 3600 * SECOND);
+        tokio::time::advance(60 * SECOND).await;
+        queue.restart(&["overdue", "late"]);
+        for key in ["overdue", "late"] {
+            assert_eq!(queue.next().now_or_never(), Some((key, Duration::ZERO)), "due now");
+            queue.done(&key, Next::Never);
+        }
+        tokio::time::advance(3600 * SECOND).await;
+        assert!(queue.next().now_or_never().is_none(), "once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ mod crd_guard;
 mod credentials;
 mod documents;
 mod forged_status;
+mod leader_election;
 mod leaks;
 mod lifecycle;
 mod quiet;

@@ -81,6 +81,10 @@ fn record(
     reason: &'static str,
     message: String,
 ) {
+    if !ctx.may_write() {
+        // What stays true is told when the status is.
+        return;
+    }
     ctx.events.record(NewEvent {
         object: reference(object),
         event_type,

@@ -171,7 +171,7 @@ impl<'a> Pull<'a> {
             return Ok(Referents::default());
         };
         let certificate = self.spec.credential == Wanted::SpiffeCertificate;
-        dereference::cert_secret(&self.ctx.client, self.key, name, certificate).await
+        dereference::cert_secret(self.ctx, self.key, name, certificate).await
     }
 
     fn binding(&self, referents: &Referents) -> Binding {

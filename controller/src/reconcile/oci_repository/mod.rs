@@ -21,6 +21,7 @@ use mintmark_api::{
     oci_repository::{KIND, OciRepository, OciRepositoryStatus, PLURAL},
 };
 
+pub use dereference::KnownReferents;
 pub use fetch::Pull;
 pub use status::Outcome;
 pub use validate::{Reference, ValidatedOciRepository};
@@ -29,7 +30,7 @@ use super::{Context, StepError, context::generation, finalizer, patch, step::Pol
 use crate::{
     artifact::{self, Record},
     issuing::can_sign,
-    runtime::{jitter::jittered, supervise::chain},
+    runtime::{api_server::timely, jitter::jittered, supervise::chain},
     watch::{CrdState, Kind, Next, ObjectKey, read_schema},
 };
 
@@ -78,7 +79,7 @@ pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
         return Next::Never;
     };
     if object.metadata.deletion_timestamp.is_some() {
-        return finalizer::release(&ctx.client, object.as_ref()).await;
+        return finalizer::release(ctx, object.as_ref()).await;
     }
     if lost_its_credential(ctx, key, &object) && !schema_is_ours(ctx).await {
         // The guard will say so in a moment; until then nothing is decided on a pruned object.
@@ -86,7 +87,7 @@ pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
     }
     let started = Instant::now();
     let pass = run(ctx, key, &object).await;
-    let next = conclude(ctx, key, &object, &pass).await;
+    let next = conclude(ctx, key, &object, pass).await;
     ctx.metrics
         .observe_reconcile(KIND, &key.namespace, &key.name, started.elapsed());
     next
@@ -97,7 +98,8 @@ fn lost_its_credential(ctx: &Context<OciRepository>, key: &ObjectKey, object: &O
 }
 
 async fn schema_is_ours(ctx: &Context<OciRepository>) -> bool {
-    matches!(read_schema::<OciRepository>(&ctx.client).await, Ok(CrdState::Complete))
+    let schema = timely(read_schema::<OciRepository>(&ctx.client)).await;
+    matches!(schema, Ok(CrdState::Complete))
 }
 
 async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Pass {
@@ -156,15 +158,31 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
 }
 
 /// Writes the status if it says anything new, tells events, and decides when the next pass is due.
-async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository, pass: &Pass) -> Next {
+async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository, mut pass: Pass) -> Next {
+    let uid = object.uid().unwrap_or_default();
+    if let Some(previous) = ctx.unwritten.previous(key, &uid) {
+        pass.previous = previous;
+    }
+    let pass = &pass;
     let written = write_status(ctx, key, object, pass).await;
     if ctx.store.get(key).is_none_or(|held| held.uid() != object.uid()) {
         // Deleted, and perhaps recreated, while the pass ran: nobody is there to be told anything.
         return Next::Never;
     }
+    let is_kept = match &written {
+        Ok(Written::NotNow) => true,
+        Err(error) => ctx.unwritten.note(error),
+        Ok(_) => false,
+    };
+    if is_kept {
+        // Told when it can be written; the next pull comes when it would anyway.
+        ctx.unwritten.keep(key, &uid, pass.previous.clone());
+        return next(ctx, key, pass);
+    }
+    ctx.unwritten.forget(key);
     events::tell(ctx, object, pass);
     match written {
-        Ok(Written::Done) => {}
+        Ok(Written::Done | Written::NotNow) => {}
         // The watch brings the newer object; if it asks for a pass of its own, that one is queued.
         Ok(Written::Overtaken) => return Next::After(ctx.backoff.delay(1)),
         Err(error) => {
@@ -179,10 +197,17 @@ async fn conclude(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRep
             return Next::After(ctx.backoff.delay(ctx.queue.failed(key)));
         }
     }
+    if matches!(pass.outcome, Outcome::Ready) {
+        events::interval_clamped(ctx, object);
+    }
+    next(ctx, key, pass)
+}
+
+/// When the next pass is due after this outcome.
+fn next(ctx: &Context<OciRepository>, key: &ObjectKey, pass: &Pass) -> Next {
     match &pass.outcome {
         Outcome::Suspended => Next::Never,
         Outcome::Ready => {
-            events::interval_clamped(ctx, object);
             ctx.queue.reset_failures(key);
             let interval = pass.interval.unwrap_or(ctx.settings.min_interval);
             Next::After(jittered(interval, ctx.settings.interval_jitter_percent, rand::random()))
@@ -218,6 +243,8 @@ fn after_failure(ctx: &Context<OciRepository>, key: &ObjectKey, error: &StepErro
 enum Written {
     Done,
     Overtaken,
+    /// There is something to write, and this process may not, or the API server is away.
+    NotNow,
 }
 
 async fn write_status(
@@ -249,13 +276,16 @@ async fn write_status(
         if !status::differs(current.status.as_ref(), &desired) {
             return Ok(Written::Done);
         }
+        if !ctx.may_write() {
+            return Ok(Written::NotNow);
+        }
         let version = current.resource_version().unwrap_or_default();
         let patch = patch::merge_patch(&desired, &status::OWNED_FIELDS, &version).map_err(kube::Error::SerdeError)?;
         if let Some(written) = patch::write(&api, &key.name, patch).await? {
             ctx.store.replace_if_newer(written);
             return Ok(Written::Done);
         }
-        match api.get_opt(&key.name).await? {
+        match timely(api.get_opt(&key.name)).await? {
             Some(newer) if newer.uid() == object.uid() => current = newer,
             _ => return Ok(Written::Overtaken),
         }

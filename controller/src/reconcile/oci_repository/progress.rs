@@ -113,7 +113,7 @@ async fn show(
             .last_handled_reconcile_at
             .clone_from(&before.last_handled_reconcile_at);
     }
-    if !status::differs(basis.status.as_ref(), &desired) {
+    if !ctx.may_write() || !status::differs(basis.status.as_ref(), &desired) {
         return;
     }
     let version = held.resource_version().unwrap_or_default();
@@ -121,7 +121,11 @@ async fn show(
         return;
     };
     let api: Api<OciRepository> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    if let Ok(Some(written)) = patch::write(&api, &object.name_any(), patch).await {
-        ctx.store.replace_if_newer(written);
+    match patch::write(&api, &object.name_any(), patch).await {
+        Ok(Some(written)) => ctx.store.replace_if_newer(written),
+        Ok(None) => {}
+        Err(error) => {
+            ctx.unwritten.note(&error);
+        }
     }
 }

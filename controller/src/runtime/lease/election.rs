@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::MicroTime};
 
-use super::leadership::{LeaderState, Term};
+use super::{
+    LeaseSettings,
+    leadership::{LeaderState, Term},
+};
 
 /// How an attempt to renew or acquire failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,13 @@ pub(super) struct Election {
     identity: String,
     lease_duration: Duration,
     renew_deadline: Duration,
+    /// How long a holder that was cut off from the API server like us needs to be heard again.
+    patience: Duration,
     observed: Option<Observed>,
+    /// The API server did not answer the newest attempt.
+    is_cut_off: bool,
+    /// Nobody's lease is taken before.
+    patient_until: Option<Instant>,
     state: LeaderState,
     /// While leading: when the last acknowledged renewal was sent.
     renewed: Option<Instant>,
@@ -50,12 +59,15 @@ pub(super) struct Election {
 }
 
 impl Election {
-    pub(super) fn new(identity: String, lease_duration: Duration, renew_deadline: Duration) -> Self {
+    pub(super) fn new(settings: &LeaseSettings) -> Self {
         Self {
-            identity,
-            lease_duration,
-            renew_deadline,
+            identity: settings.identity.clone(),
+            lease_duration: settings.lease_duration,
+            renew_deadline: settings.renew_deadline,
+            patience: settings.retry_period * 2,
             observed: None,
+            is_cut_off: false,
+            patient_until: None,
             state: LeaderState::Standby,
             renewed: None,
             failure: None,
@@ -76,15 +88,23 @@ impl Election {
         Some(renewed + self.renew_deadline)
     }
 
-    /// When the lease of another holder is over, if it stays as it is.
+    /// When the lease of another holder is over, if it stays as it is. After an outage of the API server a holder that was
+    /// detached meanwhile has the time of two attempts to renew: it still works under the lease.
     pub(super) fn expiry(&self) -> Option<Instant> {
         let observed = self.observed.as_ref()?;
         let holder = holder(&observed.spec)?;
-        (holder != self.identity).then(|| observed.since + duration(&observed.spec).unwrap_or(self.lease_duration))
+        if holder == self.identity {
+            return None;
+        }
+        let expiry = observed.since + duration(&observed.spec).unwrap_or(self.lease_duration);
+        Some(self.patient_until.map_or(expiry, |until| expiry.max(until)))
     }
 
     /// The lease was read (`None`: there is none). Whoever finds another holder in it leads no more, that moment.
     pub(super) fn read(&mut self, spec: Option<LeaseSpec>, now: Instant, wall: Timestamp) -> Step {
+        if std::mem::take(&mut self.is_cut_off) {
+            self.patient_until = Some(now + self.patience);
+        }
         self.observe(spec, now);
         let is_held_by_another = self.expiry().is_some();
         if is_held_by_another {
@@ -128,12 +148,14 @@ impl Election {
         self.state = LeaderState::Leading;
         self.renewed = Some(sent);
         self.failure = None;
+        self.is_cut_off = false;
     }
 
     /// An attempt came to nothing.
     pub(super) fn failed(&mut self, failure: Failure, now: Instant) {
         let since = self.failure.filter(|(former, _)| *former == failure);
         self.failure = Some((failure, since.map_or(now, |(_, since)| since)));
+        self.is_cut_off |= failure == Failure::Unreachable;
         self.judge(now);
     }
 

@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::election::{Election, Failure, Step};
 pub use self::leadership::{LeaderState, Leadership};
-use crate::runtime::{metrics::Metrics, supervise::chain};
+use crate::runtime::{
+    api_server::{TIMEOUT, is_unreachable, within},
+    metrics::Metrics,
+    supervise::chain,
+};
 
-/// The longest wait for one answer of the API server.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait for the answer to the release, when the process stops.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Up to this share of the retry period is added to it, so that candidates do not ask in step.
@@ -66,7 +68,8 @@ pub enum LeaseError {
 
 impl LeaseSettings {
     /// Checks the durations against each other.
-    pub fn check(lease: Duration, renew: Duration, retry: Duration) -> Result<(), LeaseError> {
+    pub fn check(&self) -> Result<(), LeaseError> {
+        let (lease, renew, retry) = (self.lease_duration, self.renew_deadline, self.retry_period);
         if retry.is_zero() {
             return Err(LeaseError::RetryPeriod);
         }
@@ -107,11 +110,7 @@ impl LeaseTask {
         let leadership = Leadership::standby();
         let task = Self {
             api: Api::namespaced(client, &settings.namespace),
-            election: Election::new(
-                settings.identity.clone(),
-                settings.lease_duration,
-                settings.renew_deadline,
-            ),
+            election: Election::new(&settings),
             settings,
             known: None,
             leadership: leadership.clone(),
@@ -134,6 +133,8 @@ impl LeaseTask {
     /// Acquires and renews until `stop`, then leads no more and gives the lease back if so set. What is done under the
     /// lease must have ended before `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
+        let (lease, identity) = (&self.settings.name, &self.settings.identity);
+        tracing::info!(lease, identity, "running for the lease");
         loop {
             tokio::select! {
                 biased;
@@ -193,7 +194,7 @@ impl LeaseTask {
         }
     }
 
-    async fn try_once(&mut self) -> Result<Attempt, Problem> {
+    async fn try_once(&mut self) -> kube::Result<Attempt> {
         if let Some((spec, known)) = self.election.renewal(Timestamp::now()).zip(self.known.clone()) {
             return self.write(spec, Some(known)).await;
         }
@@ -207,7 +208,7 @@ impl LeaseTask {
     }
 
     /// Writes `spec` over `known`, or creates the Lease. The resourceVersion makes it fail if somebody else was faster.
-    async fn write(&mut self, spec: LeaseSpec, known: Option<Lease>) -> Result<Attempt, Problem> {
+    async fn write(&mut self, spec: LeaseSpec, known: Option<Lease>) -> kube::Result<Attempt> {
         let sent = Instant::now();
         let (name, params) = (self.settings.name.clone(), PostParams::default());
         let written = match known {
@@ -235,30 +236,30 @@ impl LeaseTask {
                 self.known = Some(lease);
                 Ok(Attempt::Settled)
             }
-            Err(Problem::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 self.known = None;
                 Ok(Attempt::Overtaken)
             }
-            Err(problem) => Err(problem),
+            Err(error) => Err(error),
         }
     }
 
     /// Bounds `request`, so that an API server that accepts and never answers does not hold up the judgement.
-    async fn timely<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Problem> {
-        let limit = REQUEST_TIMEOUT.min(self.settings.renew_deadline / 2);
-        match tokio::time::timeout(limit, request).await {
-            Ok(result) => result.map_err(Problem::Api),
-            Err(_) => Err(Problem::Timeout(limit)),
-        }
+    async fn timely<T>(&self, request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+        within(TIMEOUT.min(self.settings.renew_deadline / 2), request).await
     }
 
-    fn note_failure(&mut self, problem: &Problem) {
-        let failure = problem.failure();
+    fn note_failure(&mut self, error: &kube::Error) {
+        let failure = if is_unreachable(error) {
+            Failure::Unreachable
+        } else {
+            Failure::Refused
+        };
         self.election.failed(failure, Instant::now());
         if !std::mem::replace(&mut self.failing, true) {
             tracing::error!(
                 lease = self.settings.name,
-                error = chain(problem),
+                error = chain(error),
                 "lease not acquired or renewed; retrying"
             );
         }
@@ -292,10 +293,9 @@ impl LeaseTask {
         let Some((spec, known)) = held.zip(self.known.take()).filter(|_| self.settings.release_on_cancel) else {
             return;
         };
-        match tokio::time::timeout(RELEASE_TIMEOUT, self.give_back(spec, known)).await {
-            Ok(Ok(())) => tracing::info!(lease = self.settings.name, "lease released"),
-            Ok(Err(error)) => tracing::error!(lease = self.settings.name, error = chain(&error), "lease not released"),
-            Err(_) => tracing::error!(lease = self.settings.name, "lease not released: no answer"),
+        match within(RELEASE_TIMEOUT, self.give_back(spec, known)).await {
+            Ok(()) => tracing::info!(lease = self.settings.name, "lease released"),
+            Err(error) => tracing::error!(lease = self.settings.name, error = chain(&error), "lease not released"),
         }
     }
 
@@ -321,34 +321,7 @@ impl LeaseTask {
     }
 }
 
-/// Why an attempt came to nothing.
-#[derive(Debug, thiserror::Error)]
-enum Problem {
-    #[error(transparent)]
-    Api(kube::Error),
-    #[error("no answer within {0:?}")]
-    Timeout(Duration),
-}
-
-impl Problem {
-    fn failure(&self) -> Failure {
-        match self {
-            Self::Api(error) if !is_unreachable(error) => Failure::Refused,
-            _ => Failure::Unreachable,
-        }
-    }
-}
-
-/// Whether the API server did not answer, or said that it cannot work now.
-pub fn is_unreachable(error: &kube::Error) -> bool {
-    match error {
-        kube::Error::Api(status) => matches!(status.code, 408 | 429 | 500..=599),
-        _ => true,
-    }
-}
-
 /// A name for this process that no other has: the Pod's or host's, and chance.
-pub fn identity(host: Option<String>) -> String {
-    let host = host.unwrap_or_else(|| "mintmark".to_owned());
+pub fn identity(host: &str) -> String {
     format!("{host}_{:016x}", rand::random::<u64>())
 }

@@ -17,6 +17,23 @@ const LEASE: Duration = Duration::from_secs(35);
 const RENEW: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 
+fn settings(
+    identity: &str,
+    lease_duration: Duration,
+    renew_deadline: Duration,
+    retry_period: Duration,
+) -> LeaseSettings {
+    LeaseSettings {
+        namespace: "ns".to_owned(),
+        name: "lease".to_owned(),
+        identity: identity.to_owned(),
+        lease_duration,
+        renew_deadline,
+        retry_period,
+        release_on_cancel: true,
+    }
+}
+
 /// One lease, one clock, and what stands in the lease.
 struct Scene {
     start: Instant,
@@ -34,11 +51,11 @@ impl Scene {
     }
 
     fn at(&self, seconds: u64) -> Instant {
-        self.start + seconds * SECOND
+        self.start + Duration::from_secs(seconds)
     }
 
     fn candidate(name: &str) -> Election {
-        Election::new(name.to_owned(), LEASE, RENEW)
+        Election::new(&settings(name, LEASE, RENEW, 5 * SECOND))
     }
 
     /// Reads the lease and writes it if that may be; each write has another wall time.
@@ -182,6 +199,30 @@ fn detached_leads_again_or_follows() {
 }
 
 #[test]
+fn after_an_outage_the_holder_has_the_first_word() {
+    let (mut scene, mut a, mut b) = (Scene::new(), Scene::candidate("a"), Scene::candidate("b"));
+    scene.attempt(&mut a, 0);
+    scene.attempt(&mut b, 0);
+    a.failed(Failure::Unreachable, scene.at(30));
+    b.failed(Failure::Unreachable, scene.at(30));
+    assert_eq!(
+        scene.attempt(&mut b, 300),
+        Standby,
+        "unchanged for long, and still worked under"
+    );
+    scene.renew(&mut a, 305);
+    assert_eq!(scene.attempt(&mut b, 310), Standby);
+    assert_eq!(b.expiry(), Some(scene.at(345)));
+    b.failed(Failure::Unreachable, scene.at(346));
+    scene.attempt(&mut b, 400);
+    assert_eq!(
+        scene.attempt(&mut b, 410),
+        Leading,
+        "it was not renewed though it could have been"
+    );
+}
+
+#[test]
 fn an_api_server_that_is_back_may_refuse_for_a_while() {
     let (mut scene, mut a) = (Scene::new(), Scene::candidate("a"));
     scene.attempt(&mut a, 0);
@@ -227,10 +268,8 @@ fn durations_must_leave_room(
     #[case] error: Option<LeaseError>,
 ) {
     let seconds = Duration::from_secs;
-    assert_eq!(
-        LeaseSettings::check(seconds(lease), seconds(renew), seconds(retry)).err(),
-        error
-    );
+    let settings = settings("me", seconds(lease), seconds(renew), seconds(retry));
+    assert_eq!(settings.check().err(), error);
 }
 
 /// Two candidates with any delays between their attempts never lead both while both are answered: each renewal is sent

@@ -1,0 +1,186 @@
+//! What passes found and could not write to the API server: it was away, or this process may not write until it leads again.
+//! Pulls go on meanwhile; their outcome is written as soon as that is possible, not after the next interval or backoff.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::Client;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    artifact::Record,
+    runtime::{
+        api_server::{is_down, is_unreachable, timely},
+        lease::{LeaderState, Leadership},
+    },
+    watch::{ObjectKey, Queue},
+};
+
+/// Time between questions whether the API server is back.
+const PROBE: Duration = Duration::from_secs(1);
+/// The longest time between two rounds in which what is left is tried again, although the API server seems to work.
+const MAX_PAUSE: Duration = Duration::from_mins(1);
+
+/// An object whose newest outcome is not written.
+#[derive(Debug)]
+struct Kept {
+    uid: String,
+    /// What was stored when its status was last true: decides what is announced.
+    previous: Option<Arc<Record>>,
+}
+
+/// The objects whose outcome is still to be written, and whether the API server is known to be away.
+#[derive(Debug, Default)]
+pub struct Unwritten {
+    kept: Mutex<HashMap<ObjectKey, Kept>>,
+    is_down: AtomicBool,
+    changed: Notify,
+}
+
+impl Unwritten {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The outcome of a pass over the object was not written. `previous` is what was stored before that pass; the first
+    /// one counts.
+    pub fn keep(&self, key: &ObjectKey, uid: &str, previous: Option<Arc<Record>>) {
+        let mut kept = self.lock();
+        if kept.get(key).is_none_or(|held| held.uid != uid) {
+            let uid = uid.to_owned();
+            kept.insert(key.clone(), Kept { uid, previous });
+        }
+        drop(kept);
+        self.changed.notify_one();
+    }
+
+    /// What was stored before the first pass whose outcome was not written, if there is one.
+    pub fn previous(&self, key: &ObjectKey, uid: &str) -> Option<Option<Arc<Record>>> {
+        let kept = self.lock();
+        let held = kept.get(key).filter(|held| held.uid == uid)?;
+        Some(held.previous.clone())
+    }
+
+    /// The object's status is true again, or the object is gone.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.lock().remove(key);
+    }
+
+    /// Forgets everything: another process writes from now on.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    /// A request to the API server failed. Returns whether it may be good, and is to be tried again.
+    pub fn note(&self, error: &kube::Error) -> bool {
+        if is_down(error) && !self.is_down.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "the API server cannot be reached; pulls go on, status is written when it is back");
+            self.changed.notify_one();
+        }
+        is_unreachable(error)
+    }
+
+    /// Whether the API server is known to be away.
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.is_down() && self.lock().is_empty()
+    }
+
+    /// Asks for the API server while it is away, and has what is unwritten reconciled once more when it is back and this
+    /// process leads. Runs for ever.
+    pub async fn run(self: Arc<Self>, client: Client, leadership: Leadership, queue: Arc<Queue<ObjectKey>>) {
+        loop {
+            while self.is_idle() {
+                self.changed.notified().await;
+            }
+            self.write_all(&client, &leadership, &queue).await;
+        }
+    }
+
+    /// Ends when nothing is left. Rounds that leave something, though the API server seems to work, get rarer.
+    async fn write_all(&self, client: &Client, leadership: &Leadership, queue: &Queue<ObjectKey>) {
+        let mut states = leadership.subscribe();
+        let mut pause = PROBE;
+        let mut next_round = Instant::now();
+        while !self.is_idle() {
+            // A failed wait means that nobody elects; then this process leads.
+            let _ = states.wait_for(|state| *state == LeaderState::Leading).await;
+            let answer = timely(client.request_text(request())).await;
+            if answer.as_ref().is_err_and(is_unreachable) {
+                sleep(PROBE).await;
+                continue;
+            }
+            if self.is_down.swap(false, Ordering::Relaxed) {
+                tracing::info!("the API server is back");
+                next_round = Instant::now();
+            }
+            if Instant::now() >= next_round {
+                let keys: Vec<_> = self.lock().keys().cloned().collect();
+                keys.iter().for_each(|key| queue.push(key));
+                next_round = Instant::now() + pause;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+            tokio::select! {
+                () = sleep_until(next_round) => {}
+                // It may have gone again, which is to be noticed before the next round.
+                () = sleep(PROBE) => {}
+            }
+        }
+    }
+}
+
+/// Answered by every API server that can work, also to accounts without rights.
+fn request() -> http::Request<Vec<u8>> {
+    let mut request = http::Request::new(Vec::new());
+    *request.uri_mut() = http::Uri::from_static("/readyz");
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Arc<Record> {
+        let record = serde_json::json!({"format": 1, "binding": {"uid": "u", "url": "oci://r/app"}, "revision": "v1",
+            "file": {"name": "f", "digest": "sha256:0", "size": 1, "mtime": "2026-01-01T00:00:00Z"}, "path": "p",
+            "last_update_time": "2026-01-01T00:00:00Z"});
+        Arc::new(serde_json::from_value(record).unwrap())
+    }
+
+    fn key() -> ObjectKey {
+        ObjectKey {
+            namespace: "a".into(),
+            name: "app".into(),
+        }
+    }
+
+    #[test]
+    fn the_first_unwritten_pass_decides_what_was_there_before() {
+        let unwritten = Unwritten::default();
+        assert_eq!(unwritten.previous(&key(), "u"), None);
+        unwritten.keep(&key(), "u", None);
+        unwritten.keep(&key(), "u", Some(record()));
+        assert_eq!(unwritten.previous(&key(), "u"), Some(None));
+        assert_eq!(unwritten.previous(&key(), "recreated"), None);
+        unwritten.keep(&key(), "recreated", Some(record()));
+        assert!(
+            unwritten
+                .previous(&key(), "recreated")
+                .is_some_and(|held| held.is_some())
+        );
+        unwritten.forget(&key());
+        assert_eq!(unwritten.previous(&key(), "recreated"), None);
+    }
+}
