@@ -30,6 +30,10 @@ const PROBE: Duration = Duration::from_secs(1);
 /// The longest time between two rounds in which what is left is tried again, although the API server seems to work.
 const MAX_PAUSE: Duration = Duration::from_mins(1);
 
+/// So often may the API server refuse to say whether it is ready, before it counts as working: at its start it knows nobody's
+/// rights, and somewhere this question may be forbidden for good.
+const REFUSALS: u32 = 5;
+
 /// An object whose newest outcome is not written.
 #[derive(Debug)]
 struct Kept {
@@ -80,13 +84,14 @@ impl Unwritten {
         self.lock().clear();
     }
 
-    /// A request to the API server failed. Returns whether it may be good, and is to be tried again.
+    /// A request to the API server failed. Returns whether it may be good, and is to be tried again soon: also when it was
+    /// forbidden, for an API server that has just started does not know our rights yet.
     pub fn note(&self, error: &kube::Error) -> bool {
         if is_down(error) && !self.is_down.swap(true, Ordering::Relaxed) {
             tracing::error!(%error, "the API server cannot be reached; pulls go on, status is written when it is back");
             self.changed.notify_one();
         }
-        is_unreachable(error)
+        is_unreachable(error) || matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
     }
 
     /// Whether the API server is known to be away.
@@ -114,11 +119,16 @@ impl Unwritten {
         let mut states = leadership.subscribe();
         let mut pause = PROBE;
         let mut next_round = Instant::now();
+        let mut refusals = 0;
         while !self.is_idle() {
             // A failed wait means that nobody elects; then this process leads.
             let _ = states.wait_for(|state| *state == LeaderState::Leading).await;
-            let answer = timely(client.request_text(request())).await;
-            if answer.as_ref().is_err_and(is_unreachable) {
+            match timely(client.request_text(request())).await {
+                Ok(_) => refusals = REFUSALS,
+                Err(error) if is_unreachable(&error) => refusals = 0,
+                Err(_) => refusals += 1,
+            }
+            if refusals < REFUSALS {
                 sleep(PROBE).await;
                 continue;
             }
@@ -128,7 +138,9 @@ impl Unwritten {
             }
             if Instant::now() >= next_round {
                 let keys: Vec<_> = self.lock().keys().cloned().collect();
-                keys.iter().for_each(|key| queue.push(key));
+                for key in &keys {
+                    queue.push(key);
+                }
                 next_round = Instant::now() + pause;
                 pause = (pause * 2).min(MAX_PAUSE);
             }
@@ -141,7 +153,7 @@ impl Unwritten {
     }
 }
 
-/// Answered by every API server that can work, also to accounts without rights.
+/// Answered by every API server, also to accounts without rights unless somebody took this one away.
 fn request() -> http::Request<Vec<u8>> {
     let mut request = http::Request::new(Vec::new());
     *request.uri_mut() = http::Uri::from_static("/readyz");

@@ -23,6 +23,7 @@ mod forged_status;
 mod leader_election;
 mod leaks;
 mod lifecycle;
+mod outage;
 mod quiet;
 mod recreated;
 mod redaction;

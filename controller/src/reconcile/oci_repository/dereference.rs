@@ -13,7 +13,7 @@ use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use crate::{
     reconcile::{Context, StepError},
     registry::CaBundle,
-    runtime::api_server::timely,
+    runtime::api_server::{is_unreachable, timely},
     watch::ObjectKey,
 };
 
@@ -73,11 +73,13 @@ pub async fn cert_secret(
     };
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &key.namespace);
     let read = timely(api.get_opt(name)).await;
-    if let Err(error) = &read
-        && ctx.unwritten.note(error)
-        && let Some(known) = known()
-    {
-        return Ok(known);
+    if let Err(error) = &read {
+        ctx.unwritten.note(error);
+        if is_unreachable(error)
+            && let Some(known) = known()
+        {
+            return Ok(known);
+        }
     }
     ctx.known_referents.forget(key);
     let secret = match read {

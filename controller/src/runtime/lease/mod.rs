@@ -211,24 +211,21 @@ impl LeaseTask {
     async fn write(&mut self, spec: LeaseSpec, known: Option<Lease>) -> kube::Result<Attempt> {
         let sent = Instant::now();
         let (name, params) = (self.settings.name.clone(), PostParams::default());
-        let written = match known {
-            Some(lease) => {
-                let lease = Lease {
-                    spec: Some(spec),
-                    ..lease
-                };
-                self.timely(self.api.replace(&name, &params, &lease)).await
-            }
-            None => {
-                let lease = Lease {
-                    metadata: ObjectMeta {
-                        name: Some(name),
-                        ..ObjectMeta::default()
-                    },
-                    spec: Some(spec),
-                };
-                self.timely(self.api.create(&params, &lease)).await
-            }
+        let written = if let Some(lease) = known {
+            let lease = Lease {
+                spec: Some(spec),
+                ..lease
+            };
+            self.timely(self.api.replace(&name, &params, &lease)).await
+        } else {
+            let lease = Lease {
+                metadata: ObjectMeta {
+                    name: Some(name),
+                    ..ObjectMeta::default()
+                },
+                spec: Some(spec),
+            };
+            self.timely(self.api.create(&params, &lease)).await
         };
         match written {
             Ok(lease) => {
