@@ -57,7 +57,9 @@ impl Double {
                 Ok::<_, Infallible>(response)
             }
         });
-        let task = tokio::spawn(server.run(service, CancellationToken::new()));
+        let task = tokio::spawn(async move {
+            server.run(service, CancellationToken::new()).await.unwrap();
+        });
         Self {
             url,
             seen,

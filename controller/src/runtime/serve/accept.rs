@@ -1,11 +1,10 @@
-//! The accept loop: one permit per connection, taken before accepting, so that what is over the limit waits in the
-//! kernel and costs this process nothing. Handshakes run in the connection's own task and never hold up the loop.
+//! The accept loop. What is over the limit costs an idle connection its place (see [`Table`]), or waits in the kernel while
+//! all are busy. Handshakes run in the connection's own task and never hold up the loop.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     HttpService, ServeOptions, TlsSource,
     connection::{Closed, serve_connection},
+    table::{Place, Table},
 };
 
 /// First and longest pause after an accept error. A second is short enough to go unnoticed once descriptors are free
@@ -35,15 +35,17 @@ pub(super) trait Port: Send {
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Io>> + Send;
 }
 
+/// Serves until `stop`; the error is that of a port that another process has taken.
 pub(super) async fn accept_loop<P: Port, S: HttpService>(
     port: P,
     options: ServeOptions,
     service: S,
     stop: CancellationToken,
-) {
+) -> io::Result<()> {
     let mut acceptor = Acceptor {
         port,
-        permits: Arc::new(Semaphore::new(options.limits.max_connections)),
+        table: Table::new(options.limits),
+        waiting: None,
         tls: options.tls.clone(),
         name: options.name,
         failures: 0,
@@ -55,7 +57,7 @@ pub(super) async fn accept_loop<P: Port, S: HttpService>(
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = acceptor.next() => {
-                connections.spawn(accepted.serve(options.clone(), service.clone(), stop.clone()));
+                connections.spawn(accepted?.serve(options.clone(), service.clone(), stop.clone()));
             }
         }
     }
@@ -73,11 +75,14 @@ pub(super) async fn accept_loop<P: Port, S: HttpService>(
         );
         connections.shutdown().await;
     }
+    Ok(())
 }
 
-struct Acceptor<P> {
+struct Acceptor<P: Port> {
     port: P,
-    permits: Arc<Semaphore>,
+    table: Table,
+    /// A connection that has no place yet.
+    waiting: Option<(P::Io, Option<TlsAcceptor>)>,
     tls: Option<TlsSource>,
     name: &'static str,
     failures: u32,
@@ -86,16 +91,26 @@ struct Acceptor<P> {
 struct Accepted<I> {
     io: I,
     tls: Option<TlsAcceptor>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl<P: Port> Acceptor<P> {
-    /// Waits for a free place, for a TLS configuration where one is needed, and for a connection. Cancel safe.
-    async fn next(&mut self) -> Accepted<P::Io> {
+    /// Waits for a connection and for a place for it. Cancel safe.
+    async fn next(&mut self) -> io::Result<Accepted<P::Io>> {
         loop {
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-                return std::future::pending().await;
-            };
+            if self.waiting.is_none() {
+                self.waiting = Some(self.accept().await?);
+            }
+            let place = self.table.place().await;
+            if let Some((io, tls)) = self.waiting.take() {
+                return Ok(Accepted { io, tls, place });
+            }
+        }
+    }
+
+    /// Waits for a TLS configuration where one is needed, and for a connection. Cancel safe.
+    async fn accept(&mut self) -> io::Result<(P::Io, Option<TlsAcceptor>)> {
+        loop {
             let tls = match &mut self.tls {
                 None => None,
                 Some(source) => {
@@ -119,8 +134,10 @@ impl<P: Port> Acceptor<P> {
             match accepted {
                 Ok(io) => {
                     self.failures = 0;
-                    return Accepted { io, tls, permit };
+                    return Ok((io, tls));
                 }
+                // Somebody else listens where this port was kept closed: it will not get better by itself.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => self.pause(&error).await,
             }
@@ -163,21 +180,23 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Accepted<I> {
     async fn serve<S: HttpService>(self, options: ServeOptions, service: S, stop: CancellationToken) {
-        let Self { io, tls, permit } = self;
+        let Self { io, tls, place } = self;
         let _open = options
             .metrics
             .as_ref()
             .map(|metrics| metrics.connection_opened(options.name));
         let closed = match tls {
-            None => serve_connection(io, service, options.limits, stop).await,
+            None => serve_connection(io, service, &place, stop).await,
             Some(tls) => {
                 let handshake = timeout(options.limits.handshake_timeout, tls.accept(io));
                 let accepted = tokio::select! {
                     accepted = handshake => accepted,
                     () = stop.cancelled() => return,
+                    () = place.evict.cancelled() => return,
                 };
+                place.activity.restart();
                 match accepted {
-                    Ok(Ok(io)) => serve_connection(io, service, options.limits, stop).await,
+                    Ok(Ok(io)) => serve_connection(io, service, &place, stop).await,
                     Ok(Err(_)) => Closed::HandshakeFailed,
                     Err(_) => Closed::HandshakeTimeout,
                 }
@@ -186,6 +205,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Accepted<I> {
         if let (Some(metrics), Some(reason)) = (&options.metrics, closed.limit()) {
             metrics.connection_cut(options.name, reason);
         }
-        drop(permit);
+        drop(place);
     }
 }

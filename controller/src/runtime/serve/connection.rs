@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{BoxError, HttpService, Limits, ResponseBody};
+use super::{BoxError, HttpService, Limits, ResponseBody, table::Place};
 
 /// Buffer per connection and direction; also the largest request header. Real clients send under 8 KiB.
 const BUFFER: usize = 32 * 1024;
@@ -46,6 +46,8 @@ pub(super) enum Closed {
     IdleTimeout,
     HandshakeTimeout,
     HandshakeFailed,
+    /// To make place for another.
+    Evicted,
 }
 
 impl Closed {
@@ -57,23 +59,24 @@ impl Closed {
             Self::ProgressTimeout => Some("no_progress"),
             Self::HandshakeTimeout => Some("handshake_timeout"),
             Self::HandshakeFailed => Some("handshake_failed"),
+            Self::Evicted => Some("evicted"),
         }
     }
 }
 
-pub(super) async fn serve_connection<I, S>(io: I, service: S, limits: Limits, stop: CancellationToken) -> Closed
+pub(super) async fn serve_connection<I, S>(io: I, service: S, place: &Place, stop: CancellationToken) -> Closed
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService,
 {
-    let activity = Arc::new(Activity::new(limits));
+    let activity = &place.activity;
     let io = TokioIo::new(WatchedIo {
         io,
-        activity: Arc::clone(&activity),
+        activity: Arc::clone(activity),
     });
     let service = WatchedService {
         service,
-        activity: Arc::clone(&activity),
+        activity: Arc::clone(activity),
     };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -85,7 +88,8 @@ where
     let mut connection = pin!(connection);
     let mut timer = pin!(sleep_until(activity.deadline().0));
     let mut stopped = pin!(stop.cancelled());
-    let mut stopping = false;
+    let mut evicted = pin!(place.evict.cancelled());
+    let (mut stopping, mut evicting) = (false, false);
     poll_fn(|cx| {
         if !stopping && stopped.as_mut().poll(cx).is_ready() {
             stopping = true;
@@ -96,6 +100,14 @@ where
         }
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Closed::Done);
+        }
+        // After the connection was looked at: a request that has arrived meanwhile is answered.
+        if !evicting && evicted.as_mut().poll(cx).is_ready() {
+            evicting = true;
+            if activity.idle_since().is_some() {
+                return Poll::Ready(Closed::Evicted);
+            }
+            connection.as_mut().graceful_shutdown();
         }
         loop {
             let (deadline, closed) = activity.deadline();
@@ -120,7 +132,7 @@ const BUSY: u8 = 1;
 const IDLE: u8 = 2;
 
 /// What a connection did last. Times are nanoseconds since `start`.
-struct Activity {
+pub(super) struct Activity {
     limits: Limits,
     start: Instant,
     phase: AtomicU8,
@@ -131,7 +143,7 @@ struct Activity {
 }
 
 impl Activity {
-    fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
             start: Instant::now(),
@@ -167,6 +179,26 @@ impl Activity {
     fn enter(&self, phase: u8) {
         self.progress.store(self.now(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    /// Counts the time for the header from now: the handshake has its own.
+    pub(super) fn restart(&self) {
+        let now = self.now();
+        self.since.store(now, Ordering::Relaxed);
+        self.progress.store(now, Ordering::Relaxed);
+    }
+
+    /// Since when it has waited for a request (or its end of header); `None` while one is being answered.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        if self.write_blocked.load(Ordering::Relaxed) {
+            return None;
+        }
+        let since = match self.phase.load(Ordering::Relaxed) {
+            HEADER => &self.since,
+            IDLE => &self.progress,
+            _ => return None,
+        };
+        Some(self.start + Duration::from_nanos(since.load(Ordering::Relaxed)))
     }
 
     fn touched(&self) -> bool {

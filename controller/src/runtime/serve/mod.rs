@@ -8,6 +8,7 @@ mod accept;
 mod connection;
 mod listen;
 mod respond;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -60,7 +61,7 @@ pub type TlsSource = watch::Receiver<Option<Arc<rustls::ServerConfig>>>;
 /// What one connection, and all of them together, may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open connections, handshakes included; further ones wait in the kernel's backlog.
+    /// Open connections, handshakes included; a further one takes the place of the longest idle one, or waits.
     pub max_connections: usize,
     /// From accept, or from the first byte after an idle phase, to the end of the request header.
     pub header_timeout: Duration,
@@ -183,13 +184,25 @@ impl Server {
         }
     }
 
+    /// [`ServeOptions::name`].
+    pub const fn name(&self) -> &'static str {
+        self.options.name
+    }
+
     /// The bound address: the real port where port 0 was asked for.
     pub const fn local_addr(&self) -> SocketAddr {
         self.port.address()
     }
 
-    /// Serves until `stop`, then lets open requests finish within the grace. Never returns before that.
-    pub async fn run<S: HttpService>(self, service: S, stop: CancellationToken) {
-        accept_loop(self.port, self.options, service, stop).await;
+    /// Serves until `stop`, then lets open requests finish within the grace. Ends before that only when a port that was
+    /// closed cannot be opened because another process listens there by now.
+    pub async fn run<S: HttpService>(self, service: S, stop: CancellationToken) -> Result<(), ServeError> {
+        let (name, address) = (self.options.name, self.port.address());
+        let bind = |source| ServeError::Bind {
+            name,
+            address: address.into(),
+            source,
+        };
+        accept_loop(self.port, self.options, service, stop).await.map_err(bind)
     }
 }

@@ -27,6 +27,8 @@ use super::{
 };
 use crate::runtime::metrics::Metrics;
 
+mod full;
+
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// A port that hands out what the test sends it.
@@ -60,7 +62,7 @@ struct Fixture {
     sender: mpsc::UnboundedSender<io::Result<DuplexStream>>,
     open: Arc<AtomicBool>,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    server: JoinHandle<io::Result<()>>,
 }
 
 impl Fixture {
@@ -227,17 +229,6 @@ async fn half_open_connections_do_not_delay_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_over_the_limit_waits_for_a_place() {
-    let fixture = Fixture::start(options(2), hello());
-    let mut first = fixture.connect();
-    ask(&mut first).await.unwrap();
-    let _half_open = fixture.connect();
-    let start = Instant::now();
-    ask(&mut fixture.connect()).await.unwrap();
-    assert_eq!(start.elapsed().as_secs(), 5, "served when the half-open one was closed");
-}
-
-#[tokio::test(start_paused = true)]
 async fn stop_closes_idle_connections_and_lets_requests_finish() {
     let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (on_begin, on_finish) = (Arc::clone(&begun), Arc::clone(&finish));
@@ -258,7 +249,7 @@ async fn stop_closes_idle_connections_and_lets_requests_finish() {
     finish.notify_one();
     assert!(asking.await.unwrap().unwrap().contains("connection: close"));
     let start = Instant::now();
-    fixture.server.await.unwrap();
+    fixture.server.await.unwrap().unwrap();
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert!(!fixture.open.load(Ordering::Relaxed));
     drop(untouched);
@@ -278,7 +269,7 @@ async fn the_grace_ends_requests_that_do_not_finish() {
     begun.notified().await;
     let start = Instant::now();
     fixture.stop.cancel();
-    fixture.server.await.unwrap();
+    fixture.server.await.unwrap().unwrap();
     assert_eq!(start.elapsed().as_secs(), 3);
 }
 
@@ -436,6 +427,23 @@ async fn a_real_port_serves_and_frees_its_address() {
     client.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with("hello"), "{answer}");
     stop.cancel();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     Server::bind(&ListenAddress::from(address), options(4)).unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_port_that_another_process_takes_ends_the_server_with_its_address() {
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
+    let (sender, source) = tokio::sync::watch::channel(None);
+    let closed = Server::bind(&ListenAddress::loopback(), options(4).tls(source)).unwrap();
+    let address = closed.local_addr();
+    let _other = std::net::TcpListener::bind(address).unwrap();
+    let running = tokio::spawn(closed.run(hello(), CancellationToken::new()));
+    sender.send(Some(Arc::new(config))).unwrap();
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot listen on {address} for test"));
 }
