@@ -1,6 +1,7 @@
 //! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
 
 pub mod command;
+pub mod documents;
 pub mod env;
 pub mod fault_registry;
 pub mod http;

@@ -35,13 +35,31 @@ pub struct Cluster {
     pub own_networks: Vec<IpNet>,
 }
 
+/// What flags say about the cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<&'a Path>,
+    /// `--runtime-namespace`.
+    pub namespace: Option<&'a str>,
+}
+
 impl Cluster {
     /// Reads the kubeconfig or the Pod's own account. Makes no request.
     pub async fn connect(flags: &ControllerFlags) -> Result<Self, CliError> {
-        let config = config(flags.kubeconfig.as_deref()).await?;
-        let namespace = match &flags.runtime_namespace {
-            Some(namespace) if !namespace.is_empty() => namespace.clone(),
-            _ if is_in_cluster(flags) => config.default_namespace.clone(),
+        Self::connect_to(Given {
+            kubeconfig: flags.kubeconfig.as_deref(),
+            namespace: flags.runtime_namespace.as_deref(),
+        })
+        .await
+    }
+
+    /// The same from the two flags that it takes.
+    pub async fn connect_to(given: Given<'_>) -> Result<Self, CliError> {
+        let config = config(given.kubeconfig).await?;
+        let namespace = match given.namespace {
+            Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
+            _ if is_in_cluster(given) => config.default_namespace.clone(),
             _ => {
                 let problem = "is needed outside a Pod: the namespace of the signing Secret (or RUNTIME_NAMESPACE)";
                 return Err(FlagError::new("runtime-namespace", problem).into());
@@ -102,8 +120,8 @@ fn first_line(error: &dyn Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-fn is_in_cluster(flags: &ControllerFlags) -> bool {
-    flags.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+fn is_in_cluster(given: Given<'_>) -> bool {
+    given.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 
 async fn own_token(config: &Config) -> Option<SecretString> {

@@ -83,6 +83,13 @@ pub struct IssuerFlags {
     /// Where the issuer's documents are served; empty switches them off.
     #[arg(long, value_name = "ADDRESS", default_value = ":9080")]
     pub issuer_addr: Listen,
+    /// Name of the kubernetes.io/tls Secret that the documents are served with, in the controller's namespace; without
+    /// it, plain HTTP.
+    #[arg(long, value_name = "NAME")]
+    pub issuer_tls_secret_name: Option<String>,
+    /// Keep a copy of the documents in this `ConfigMap` of the controller's namespace, for those who host them elsewhere.
+    #[arg(long, value_name = "NAME")]
+    pub publish_configmap: Option<String>,
 }
 
 /// ServiceAccount tokens, and to whom tokens may go.

@@ -1,18 +1,12 @@
 //! The four ports of `mintmark run`: artifacts, issuer documents, metrics, probes. All are bound before anything starts, so
 //! that a port in use ends the process with one clear line.
 
-use std::{sync::Arc, time::Duration};
-
-use tokio::sync::watch;
-
-use super::{CliError, RunFlags, run::Running};
+use super::{CliError, RunFlags, flags::Listen, issuer_port::IssuerPort, run::Running};
 use crate::{
     artifact::ArtifactServer,
-    issuing::DocumentsReceiver,
-    publish::{self, PublishedDocuments},
     runtime::{
         metrics::Metrics,
-        serve::{HttpService, ServeOptions, Server},
+        serve::{HttpService, ServeError, ServeOptions, Server},
         supervise::{StopPlan, Supervisor},
     },
 };
@@ -22,14 +16,10 @@ const ARTIFACT_CONNECTIONS: usize = 512;
 /// Connections to metrics and to probes.
 const SMALL: usize = 64;
 
-/// How long the issuer's documents are served after SIGTERM: registries ask for them on the pull path, and other
-/// replicas or a restarted process take over meanwhile.
-const DOCUMENTS_LINGER: Duration = Duration::from_secs(15);
-
 /// The bound ports.
 pub(super) struct Listeners {
     artifacts: Server,
-    issuer: Option<Server>,
+    issuer: Option<IssuerPort>,
     metrics: Option<Server>,
     health: Option<Server>,
 }
@@ -37,87 +27,59 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Binds every port that a flag asks for.
     pub(super) fn bind(flags: &RunFlags, metrics: &Metrics) -> Result<Self, CliError> {
-        let options = |name, connections| ServeOptions::new(name, connections).metrics(metrics.clone());
-        let bind = |listen: &super::flags::Listen, name, connections| {
-            listen
-                .0
-                .as_ref()
-                .map(|address| Server::bind(address, options(name, connections)))
-                .transpose()
-        };
-        let bound = || -> Result<Self, crate::runtime::serve::ServeError> {
-            Ok(Self {
-                artifacts: Server::bind(&flags.artifact.storage_addr, options("artifacts", ARTIFACT_CONNECTIONS))?,
-                issuer: bind(&flags.issuer.issuer_addr, publish::SERVER, publish::MAX_CONNECTIONS)?,
-                metrics: bind(&flags.serving.metrics_addr, "metrics", SMALL)?,
-                health: bind(&flags.serving.health_addr, "health", SMALL)?,
-            })
-        };
-        Ok(bound().map_err(anyhow::Error::from)?)
+        let options = ServeOptions::new("artifacts", ARTIFACT_CONNECTIONS).metrics(metrics.clone());
+        let artifacts = Server::bind(&flags.artifact.storage_addr, options).map_err(failed)?;
+        let tls_secret = flags.issuer.issuer_tls_secret_name.as_deref();
+        let issuer = flags.issuer.issuer_addr.0.as_ref();
+        let issuer = issuer.map(|address| IssuerPort::bind(address, tls_secret, metrics, || None));
+        Ok(Self {
+            artifacts,
+            issuer: issuer.transpose().map_err(failed)?,
+            metrics: bind(&flags.serving.metrics_addr, "metrics", metrics)?,
+            health: bind(&flags.serving.health_addr, "health", metrics)?,
+        })
     }
 
     /// Serves all of them.
-    pub(super) fn start(self, supervisor: &mut Supervisor, running: &Running) {
+    pub(super) fn start(self, supervisor: &mut Supervisor, running: &Running, namespace: &str) {
         let context = &running.context;
-        for (name, server) in [
-            ("artifacts", Some(&self.artifacts)),
-            ("issuer", self.issuer.as_ref()),
-            ("metrics", self.metrics.as_ref()),
-            ("health", self.health.as_ref()),
-        ] {
-            if let Some(server) = server {
-                tracing::info!(server = name, address = %server.local_addr(), "listening");
-            }
-        }
+        let artifacts = ArtifactServer::new(context.storage.clone());
+        let plan = StopPlan::default();
+        serve(supervisor, "artifact server", Some(self.artifacts), artifacts, plan);
         serve(
             supervisor,
-            "artifact server",
-            self.artifacts,
-            ArtifactServer::new(context.storage.clone()),
+            "metrics server",
+            self.metrics,
+            context.metrics.clone(),
+            plan,
         );
-        if let Some(server) = self.metrics {
-            serve(supervisor, "metrics server", server, context.metrics.clone());
-        }
-        if let Some(server) = self.health {
-            serve(supervisor, "probes", server, running.health.clone());
-        }
-        if let (Some(server), Some(documents)) = (self.issuer, running.documents.clone()) {
-            start_issuer(supervisor, server, documents);
+        serve(supervisor, "probes", self.health, running.health.clone(), plan);
+        if let (Some(port), Some(documents)) = (self.issuer, running.documents.clone()) {
+            port.start(supervisor, context.client.clone(), namespace, documents);
         }
     }
 }
 
-fn serve<S: HttpService>(supervisor: &mut Supervisor, name: &'static str, server: Server, service: S) {
-    supervisor.spawn(name, StopPlan::default(), move |stop| async move {
-        server.run(service, stop).await;
-        Ok::<_, std::io::Error>(())
-    });
+/// Binds one of the small ports; an empty address is none.
+pub(super) fn bind(listen: &Listen, name: &'static str, metrics: &Metrics) -> Result<Option<Server>, CliError> {
+    let options = ServeOptions::new(name, SMALL).metrics(metrics.clone());
+    let bound = listen.0.as_ref().map(|address| Server::bind(address, options));
+    Ok(bound.transpose().map_err(failed)?)
 }
 
-/// Serves the issuer's documents on a thread of their own.
-fn start_issuer(supervisor: &mut Supervisor, server: Server, mut documents: DocumentsReceiver) {
-    let (sender, published) = watch::channel(None);
-    let plan = StopPlan {
-        linger: DOCUMENTS_LINGER,
-        ..StopPlan::default()
-    };
-    super::run::task_until(supervisor, "documents", plan, async move {
-        loop {
-            let current = documents.borrow_and_update().clone();
-            if let Some(documents) = current {
-                match PublishedDocuments::from_issuer(&documents) {
-                    Ok(rendered) => {
-                        sender.send_replace(Some(Arc::new(rendered)));
-                    }
-                    Err(error) => tracing::error!(%error, "documents not published; the earlier ones stay"),
-                }
-            }
-            if documents.changed().await.is_err() {
-                return;
-            }
-        }
-    });
-    supervisor.spawn("issuer server", plan, move |stop| async move {
-        publish::spawn_thread(server, published, stop)?.ended().await
-    });
+fn failed(error: ServeError) -> anyhow::Error {
+    error.into()
+}
+
+/// Serves a bound port.
+pub(super) fn serve<S: HttpService>(
+    supervisor: &mut Supervisor,
+    name: &'static str,
+    server: Option<Server>,
+    service: S,
+    plan: StopPlan,
+) {
+    let Some(server) = server else { return };
+    tracing::info!(server = server.name(), address = %server.local_addr(), "listening");
+    supervisor.spawn(name, plan, move |stop| server.run(service, stop));
 }

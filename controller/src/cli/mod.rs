@@ -3,6 +3,8 @@
 
 mod cluster;
 mod flags;
+mod issuer;
+mod issuer_port;
 mod keys;
 mod listeners;
 mod mint;
@@ -34,6 +36,9 @@ enum Command {
     // As in Flux: a flag that a patch of the manifest appends wins over the one before.
     #[command(args_override_self = true)]
     Run(Box<RunFlags>),
+    /// Serve the issuer's documents alone, without any private key, from what the controller has stored.
+    #[command(args_override_self = true)]
+    Issuer(issuer::IssuerCommandFlags),
     /// Mint one credential from a key in a file, without a cluster.
     #[command(subcommand)]
     Mint(mint::MintCommand),
@@ -72,6 +77,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(flags) => run::run(*flags),
+        Command::Issuer(flags) => issuer::run(&flags),
         Command::Mint(command) => mint::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Verify(command) => verify::run(&command),
@@ -109,6 +115,11 @@ fn complain(line: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use serde::Deserialize as _;
+    use serde_yaml_ng::Value;
+
     use super::*;
 
     #[test]
@@ -119,5 +130,47 @@ mod tests {
         };
         assert_eq!(flags.artifact.storage_adv_addr.as_deref(), Some("b"));
         assert_eq!(flags.credential.denied_audiences.len(), 2);
+    }
+
+    /// What containers of a Deployment are started with, and the flags that a JSON patch of one adds to `run`.
+    fn command_lines(document: &Value) -> Vec<Vec<String>> {
+        let strings = |args: &Value| -> Vec<String> {
+            let args = args.as_sequence().into_iter().flatten();
+            args.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        if document["kind"] == "Deployment" {
+            let containers = document["spec"]["template"]["spec"]["containers"].as_sequence();
+            return containers.unwrap().iter().map(|it| strings(&it["args"])).collect();
+        }
+        let patches = document.as_sequence().into_iter().flatten();
+        let values = patches.filter_map(|patch| patch["value"].as_str());
+        values
+            .filter(|value| value.starts_with("--"))
+            .map(|flag| vec!["run".to_owned(), flag.to_owned()])
+            .collect()
+    }
+
+    #[test]
+    fn every_flag_in_config_is_one() {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")];
+        let mut lines = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                    let text = std::fs::read_to_string(&path).unwrap();
+                    let documents = serde_yaml_ng::Deserializer::from_str(&text);
+                    let documents = documents.map(|document| Value::deserialize(document).unwrap());
+                    lines.extend(documents.flat_map(|document| command_lines(&document)));
+                }
+            }
+        }
+        assert!(lines.len() >= 2, "{lines:?}");
+        for line in lines {
+            let parsed = Cli::try_parse_from(std::iter::once("mintmark".to_owned()).chain(line.clone()));
+            assert!(parsed.is_ok(), "{line:?}: {}", parsed.unwrap_err());
+        }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     issuing::{Issuing, IssuingTask, nobody_signs},
     notify::{EventRecorder, Sinks},
+    publish::ConfigMapCopy,
     reconcile::{self, Context, Settings, Waiting, oci_repository::KnownReferents},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
@@ -52,17 +53,24 @@ const X509_OVERLAP: Duration = Duration::from_hours(24);
 /// Checks the flags, then runs until a signal or the end of a task.
 pub fn run(flags: RunFlags) -> Result<(), CliError> {
     let identities = settings::credentials(&flags)?;
-    log::init(flags.serving.log_level, flags.serving.log_encoding).context("cannot set up logging")?;
-    forbid_core_dumps();
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    prepare(flags.serving.log_level, flags.serving.log_encoding)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(serve(flags, identities))
+}
+
+/// What every serving process does first: its log, no core files, TLS.
+pub(super) fn prepare(level: log::LogLevel, encoding: log::LogEncoding) -> Result<(), CliError> {
+    log::init(level, encoding).context("cannot set up logging")?;
+    forbid_core_dumps();
+    raise_file_limit();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
+    Ok(())
 }
 
 /// A core file would hold every key: none is written.
@@ -79,13 +87,28 @@ fn forbid_core_dumps() {
     }
 }
 
+/// Takes every file descriptor that the system grants, as Go programs do: the usual 1,024 are fewer than the connections
+/// that the servers' own limits allow.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::error!(%error, "the number of open files stays limited");
+    }
+}
+
 async fn serve(flags: RunFlags, identities: CredentialSettings) -> Result<(), CliError> {
     let cluster = Cluster::connect(&flags.controller).await?;
     let assembly = Assembly::new(&flags, identities, &cluster)?;
     let listeners = Listeners::bind(&flags, &assembly.metrics)?;
     let mut supervisor = Supervisor::new();
+    let namespace = cluster.namespace.clone();
     let context = assembly.start(&mut supervisor, cluster);
-    listeners.start(&mut supervisor, &context);
+    listeners.start(&mut supervisor, &context, &namespace);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
     let signals = signals().context("cannot listen for signals")?;
     Ok(supervisor.run(signals).await.map_err(anyhow::Error::from)?)
@@ -278,8 +301,18 @@ impl Assembly {
             readings: sender,
         };
         let ring_ended = CancellationToken::new();
-        self.elect(supervisor, &cluster.client, self.issuer_lease.clone(), &ring_ended);
+        let leadership = self.elect(supervisor, &cluster.client, self.issuer_lease.clone(), &ring_ended);
         let client = cluster.client.clone();
+        if let Some(name) = self.flags.issuer.publish_configmap.clone() {
+            let (client, namespace) = (client.clone(), cluster.namespace.clone());
+            let copy = ConfigMapCopy {
+                namespace,
+                name,
+                leadership,
+                documents: documents.clone(),
+            };
+            task(supervisor, "ConfigMap copy", async move { copy.run(client).await });
+        }
         task(supervisor, "signing Secret watch", async move {
             secret_watch.run(client).await;
         });

@@ -71,6 +71,8 @@ pub fn credentials(flags: &RunFlags) -> Result<CredentialSettings, FlagError> {
     needs(has_secret, "spiffe-secret-name", has_domain, "spiffe-trust-domain")?;
     needs(has_domain, "spiffe-trust-domain", has_secret, "spiffe-secret-name")?;
     needs(issuer_url.is_some(), "spiffe-issuer", has_secret, "spiffe-secret-name")?;
+    let copies = issuer.publish_configmap.is_some();
+    needs(copies, "publish-configmap", has_secret, "spiffe-secret-name")?;
     within("spiffe-jwt-ttl", issuer.spiffe_jwt_ttl, MINUTE, HOUR)?;
     within("spiffe-x509-ttl", issuer.spiffe_x509_ttl, MINUTE, 24 * HOUR)?;
     within(
@@ -259,6 +261,7 @@ mod tests {
         "--spiffe-issuer=http://a.b --spiffe-trust-domain=a.b --spiffe-secret-name=s",
         "--spiffe-issuer: "
     )]
+    #[case("--publish-configmap=c", "--publish-configmap: needs --spiffe-secret-name")]
     #[case("--spiffe-jwt-ttl=10s", "--spiffe-jwt-ttl: must be between 60 s and 3600 s")]
     #[case("--spiffe-x509-ttl=48h", "--spiffe-x509-ttl: must be between")]
     fn bad_values_name_their_flag(#[case] line: &str, #[case] message: &str) {

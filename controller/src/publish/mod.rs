@@ -3,10 +3,14 @@
 //!
 //! The documents come through a watch channel; before the first ones, and never after, the answer is 503.
 
+mod config_map;
 mod documents;
+mod input;
 mod service;
+mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{io, net::SocketAddr, sync::Arc, thread};
 
@@ -14,8 +18,11 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    config_map::ConfigMapCopy,
     documents::{DocumentError, PublishedDocuments},
     service::PublishService,
+    state::{FollowError, STATE_SECRET, StateFollower},
+    tls::{TlsFollower, TlsSecretError},
 };
 use crate::runtime::serve::{ServeError, Server};
 
@@ -33,7 +40,7 @@ pub type DocumentSource = watch::Receiver<Option<Arc<PublishedDocuments>>>;
 pub struct PublishThread {
     name: &'static str,
     address: SocketAddr,
-    ended: oneshot::Receiver<()>,
+    ended: oneshot::Receiver<Result<(), ServeError>>,
 }
 
 /// Serves `documents` on the port of `server` until `stop`, on a thread of its own. Fails when the thread cannot be
@@ -51,9 +58,9 @@ pub fn spawn_thread(
         .map_err(failed)?;
     let (sender, ended) = oneshot::channel();
     let work = move || {
-        runtime.block_on(server.run(PublishService::new(documents), stop));
+        let outcome = runtime.block_on(server.run(PublishService::new(documents), stop));
         // Nobody may be waiting any more.
-        let _ = sender.send(());
+        let _ = sender.send(outcome);
     };
     thread::Builder::new()
         .name(name.to_owned())
@@ -68,12 +75,13 @@ impl PublishThread {
         self.address
     }
 
-    /// Resolves when the thread has ended; an error when it did not end in order (a panic).
+    /// Resolves when the thread has ended; an error when it did not end in order (the port is taken, a panic).
     pub async fn ended(self) -> Result<(), ServeError> {
         let name = self.name;
-        self.ended.await.map_err(|_| ServeError::Thread {
+        let panicked = |_| ServeError::Thread {
             name,
             source: io::Error::other("it panicked"),
-        })
+        };
+        self.ended.await.map_err(panicked)?
     }
 }

@@ -10,6 +10,18 @@ use tokio::{
 use super::*;
 use crate::runtime::serve::{ListenAddress, ResponseBody, ServeOptions};
 
+/// DER as PEM (RFC 7468).
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(der);
+    let lines: Vec<_> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| String::from_utf8_lossy(line))
+        .collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 const DISCOVERY: &str = "/p/.well-known/openid-configuration";
 
 fn documents() -> PublishedDocuments {

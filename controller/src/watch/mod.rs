@@ -1,8 +1,9 @@
-//! From the API server to the work queue: watches on the repository kinds, on their CRDs and on the signing Secret.
+//! From the API server to the work queue: watches on the repository kinds, on their CRDs and on single Secrets.
 
 mod crd;
 mod objects;
 mod queue;
+mod secret;
 mod signing_secret;
 
 use std::fmt::Debug;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 pub use crd::{CrdGuard, CrdState, CrdWatch, read_schema};
 pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, requested_at};
 pub use queue::{Next, Queue};
+pub use secret::{SecretData, follow_secret};
 pub use signing_secret::{Reading, SigningSecretWatch};
 
 /// A repository kind that this controller reconciles.

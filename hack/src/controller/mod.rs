@@ -4,6 +4,7 @@
 //! cluster, with all its listeners on free loopback ports. Its log is kept for the tests that search it.
 
 mod install;
+mod issuer;
 
 use std::{
     env, fs,
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 pub use install::{
     Installation, RING_SECRET, SIGNING_SECRET, STATE_SECRET, TLS_SECRET, install, objects, signing_secret,
 };
+pub use issuer::IssuerServer;
 
 use crate::{
     process::{Guard, Guarded, free_port},

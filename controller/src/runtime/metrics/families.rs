@@ -51,6 +51,7 @@ pub(super) struct Families {
     pub(super) events_dropped: Family<Labels<1>, Counter>,
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
+    pub(super) issuer_input: Family<Labels<2>, Number>,
     pub(super) key_state: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader_transitions: Family<Vec<(&'static str, String)>, Counter>,
@@ -129,6 +130,11 @@ impl Families {
             foreign_status_writes: d.counters(
                 "mintmark_foreign_status_writes",
                 "Objects whose status another writer changed after us",
+            ),
+            issuer_input: d.metric(
+                "mintmark_issuer_input_state",
+                "State of what the issuer's port is served from, 1 for the current one",
+                Family::default(),
             ),
             key_state: d.metric(
                 "mintmark_key_state",

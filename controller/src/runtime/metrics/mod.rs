@@ -24,15 +24,23 @@ use self::{
 /// Above this many objects no series per object is kept, unless told otherwise: 12 series each would be 60,000.
 pub const PER_OBJECT_LIMIT: usize = 5_000;
 
-/// What the signing Secret is worth right now.
+/// What a Secret that is followed is worth right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SigningSecretState {
-    /// Its current content signs.
+    /// Its current content is used.
     Valid,
-    /// It is bad or gone, an earlier content signs on.
+    /// It is bad or gone, an earlier content is used on.
     LastGood,
-    /// Nothing to sign with.
+    /// There is nothing to use.
     Absent,
+}
+
+impl SigningSecretState {
+    const LABELS: [(&'static str, Self); 3] = [
+        ("valid", Self::Valid),
+        ("last_good", Self::LastGood),
+        ("absent", Self::Absent),
+    ];
 }
 
 /// Where an event goes.
@@ -198,15 +206,22 @@ impl Metrics {
 
     /// Exactly one state is 1.
     pub fn set_signing_secret(&self, state: SigningSecretState) {
-        for (label, of) in [
-            ("valid", SigningSecretState::Valid),
-            ("last_good", SigningSecretState::LastGood),
-            ("absent", SigningSecretState::Absent),
-        ] {
+        for (label, of) in SigningSecretState::LABELS {
             let value = f64::from(u8::from(of == state));
             self.families()
                 .signing_secret
                 .get_or_create(&[("state", label)])
+                .set(value);
+        }
+    }
+
+    /// What an input of the issuer's port (`state`, `tls`) is worth; exactly one state of each input is 1.
+    pub fn set_issuer_input(&self, input: &'static str, state: SigningSecretState) {
+        for (label, of) in SigningSecretState::LABELS {
+            let value = f64::from(u8::from(of == state));
+            self.families()
+                .issuer_input
+                .get_or_create(&[("input", input), ("state", label)])
                 .set(value);
         }
     }
