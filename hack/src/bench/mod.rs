@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what a fleet and a minting cost, as a table and as JSON. Numbers are compared, never asserted: they
 //! belong to the machine they were measured on.
 
+mod documents;
 mod fleet;
 mod usage;
 
@@ -15,6 +16,7 @@ use crate::{
     report, servers,
     workspace::{cargo, execute, root},
 };
+use documents::{DocumentsReport, Load};
 use fleet::FleetReport;
 
 /// What is measured.
@@ -35,6 +37,15 @@ pub struct BenchOptions {
     /// Leave the mint rates out.
     #[arg(long)]
     no_mint: bool,
+    /// Measure only the document server, at a fixed rate.
+    #[arg(long)]
+    documents: bool,
+    /// Requests per second that are offered to the document server.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Connections that they come over.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -56,9 +67,17 @@ pub fn run(options: &BenchOptions) -> Result<()> {
     report::heading("building");
     servers::ensure()?;
     let binary = options.binary.clone().map_or_else(release_binary, Ok)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if options.documents {
+        report::heading("documents");
+        let measured = runtime.block_on(measure_documents(binary, options))?;
+        report::heading("result");
+        documents::print(&measured);
+        report::line(serde_json::to_string(&measured)?);
+        return Ok(());
+    }
     let mint = if options.no_mint { Vec::new() } else { mint_rates()? };
     report::heading("fleet");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let fleet = runtime.block_on(measure(binary, options))?;
     print(&Report { fleet, mint })
 }
@@ -67,6 +86,18 @@ fn release_binary() -> Result<PathBuf> {
     execute(cargo().args(["build", "--release", "--package", "mintmark", "--bin", "mintmark"]))?;
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder));
     Ok(target.join("release").join("mintmark"))
+}
+
+async fn measure_documents(binary: PathBuf, options: &BenchOptions) -> Result<DocumentsReport> {
+    controller::use_binary(binary);
+    let cluster = Cluster::start(ClusterOptions::default()).await?;
+    let installation = install(&cluster, "mintmark-system").await?;
+    let load = Load {
+        rate: options.rate,
+        connections: options.connections,
+        duration: Duration::from_secs(options.steady),
+    };
+    documents::run(&cluster, &installation, load).await
 }
 
 async fn measure(binary: PathBuf, options: &BenchOptions) -> Result<FleetReport> {
