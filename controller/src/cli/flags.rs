@@ -71,6 +71,15 @@ pub struct IssuerFlags {
     /// Name of the kubernetes.io/tls Secret that signs, in the controller's namespace.
     #[arg(long, value_name = "NAME")]
     pub spiffe_secret_name: Option<String>,
+    /// Name of a second such Secret, which signs the JWTs alone.
+    #[arg(long, value_name = "NAME")]
+    pub spiffe_jwt_secret_name: Option<String>,
+    /// How long a new JWT key is published before it signs (0 to 24h).
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = go_duration)]
+    pub spiffe_key_overlap: Duration,
+    /// How long a new CA is published before it signs (0 to 720h).
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = go_duration)]
+    pub spiffe_x509_overlap: Duration,
     /// Life of a minted JWT (1m to 1h).
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = go_duration)]
     pub spiffe_jwt_ttl: Duration,

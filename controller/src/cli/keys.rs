@@ -1,7 +1,7 @@
 //! `mintmark keys`: shows what a key is, and writes the documents that registries fetch, for those who host them elsewhere.
 //! Only public halves are ever printed or written.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -13,8 +13,10 @@ use serde_json::json;
 use super::{
     CliError, FlagError,
     offline::{KeyFlags, Output, print, read, trust_domain},
-    run::JWT_OVERLAP,
 };
+
+/// The default of `--spiffe-key-overlap`: it decides how often verifiers are told to ask.
+const JWT_OVERLAP: Duration = Duration::from_mins(5);
 
 /// What to do.
 #[derive(Debug, Subcommand)]

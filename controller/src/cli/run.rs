@@ -17,7 +17,7 @@ use crate::{
     credential::{
         AudiencePolicy, AuditObserver, CredentialSettings, Credentials, ServiceAccountTokens, SigningReceiver,
     },
-    issuing::{Issuing, IssuingTask, nobody_signs},
+    issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
     reconcile::{self, Context, Settings, Waiting, oci_repository::KnownReferents},
@@ -30,11 +30,11 @@ use crate::{
         metrics::{Metrics, PER_OBJECT_LIMIT},
         supervise::{StopPlan, Supervisor, signals},
     },
-    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue, SigningSecretWatch},
+    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue},
 };
 
-/// Readings of the signing Secret that wait for the key ring.
-const READINGS: usize = 8;
+/// Readings of the signing Secrets that wait for the key ring, and changes of its own Secrets.
+pub(super) const READINGS: usize = 8;
 
 /// A lease is given back when the work under it has ended, for which that has its own grace of 10 s.
 const ELECTION_STOP: StopPlan = StopPlan {
@@ -44,11 +44,6 @@ const ELECTION_STOP: StopPlan = StopPlan {
 
 /// Threads for what blocks: the disk, extraction, name resolution. Each costs memory, and a disk serves no more at a time.
 const BLOCKING_THREADS: usize = 64;
-
-/// How long a new key is published before it signs: it decides how often verifiers are told to ask.
-pub(super) const JWT_OVERLAP: Duration = Duration::from_mins(5);
-/// The same for a CA, which verifiers often hold in a file.
-const X509_OVERLAP: Duration = Duration::from_hours(24);
 
 /// Checks the flags, then runs until a signal or the end of a task.
 pub fn run(flags: RunFlags) -> Result<(), CliError> {
@@ -180,7 +175,8 @@ impl Assembly {
 
     /// Starts every task that needs no port.
     fn start(self, supervisor: &mut Supervisor, cluster: Cluster) -> Running {
-        let (signing, documents) = self.start_issuer(supervisor, &cluster);
+        let issuing = self.start_issuer(supervisor, &cluster);
+        let signing = issuing.as_ref().map_or_else(nobody, |issuing| issuing.signing.clone());
         let passes_ended = CancellationToken::new();
         let leadership = self.elect(supervisor, &cluster.client, self.reconcile_lease.clone(), &passes_ended);
         let queue = Arc::new(Queue::default());
@@ -232,11 +228,13 @@ impl Assembly {
         tasks::sweep(supervisor, &context);
         tasks::ready_source(&context);
         let (waiting, queue) = (context.waiting.clone(), context.queue.clone());
-        if self.flags.issuer.spiffe_secret_name.is_some() {
+        let documents = issuing.map(|issuing| {
             task(supervisor, "waiting objects", async move {
                 waiting.requeue(queue, signing).await;
             });
-        }
+            tasks::drop_revoked(supervisor, &context, issuing.revoked);
+            issuing.documents
+        });
         let reconciling = context.clone();
         supervisor.spawn("reconcile", StopPlan::default(), move |stop| async move {
             let _ended = passes_ended.drop_guard();
@@ -270,58 +268,73 @@ impl Assembly {
         leadership
     }
 
-    /// The key ring and the watch that feeds it; without a signing Secret nobody signs.
-    fn start_issuer(
-        &self,
-        supervisor: &mut Supervisor,
-        cluster: &Cluster,
-    ) -> (SigningReceiver, Option<crate::issuing::DocumentsReceiver>) {
+    /// The key ring and the watches that feed it; without a signing Secret nobody signs.
+    fn start_issuer(&self, supervisor: &mut Supervisor, cluster: &Cluster) -> Option<Issuing> {
         let (Some(trust_domain), Some(name)) = (&self.identities.trust_domain, &self.identities.secret_name) else {
-            let (_, signing) = tokio::sync::watch::channel(Arc::new(nobody_signs()));
-            return (signing, None);
+            return None;
         };
+        let issuer = &self.flags.issuer;
         let policy = RingPolicy {
             trust_domain: trust_domain.clone(),
             issuer: self.identities.issuer.clone(),
             jwt_ttl: self.identities.jwt_ttl,
             x509_ttl: self.identities.x509_ttl,
-            jwt_overlap: JWT_OVERLAP,
-            x509_overlap: X509_OVERLAP,
-            bundle_root: self.flags.issuer.spiffe_bundle_root,
-        };
-        let (sender, readings) = mpsc::channel(READINGS);
-        let on_notice = tasks::notices(self.events.clone(), cluster.namespace.clone(), name.clone());
-        let (ring, Issuing { signing, documents }) =
-            IssuingTask::new(policy, readings, on_notice, self.metrics.clone());
-        let secret_watch = SigningSecretWatch {
-            namespace: cluster.namespace.clone(),
-            name: name.clone(),
-            trust_domain: trust_domain.clone(),
-            cluster_cas: cluster.certificate_authorities.clone(),
-            readings: sender,
+            jwt_overlap: issuer.spiffe_key_overlap,
+            x509_overlap: issuer.spiffe_x509_overlap,
+            bundle_root: issuer.spiffe_bundle_root,
         };
         let ring_ended = CancellationToken::new();
         let leadership = self.elect(supervisor, &cluster.client, self.issuer_lease.clone(), &ring_ended);
-        let client = cluster.client.clone();
-        if let Some(name) = self.flags.issuer.publish_configmap.clone() {
-            let (client, namespace) = (client.clone(), cluster.namespace.clone());
-            let copy = ConfigMapCopy {
-                namespace,
-                name,
-                leadership,
-                documents: documents.clone(),
+        let clock = Arc::new(ServerClock::default());
+        let secrets = KubeSecrets::new(cluster.client.clone(), cluster.namespace.clone(), clock.clone());
+        let leads = leadership.clone();
+        let store = RingStore::new(secrets, Arc::new(move || leads.is_leading()));
+        let (changes_sender, changes) = mpsc::channel(READINGS);
+        for which in [Which::State, Which::Ring] {
+            let watch = RingWatch {
+                namespace: cluster.namespace.clone(),
+                which,
+                changes: changes_sender.clone(),
             };
+            let client = cluster.client.clone();
+            task(supervisor, "key ring watch", async move { watch.run(client).await });
+        }
+        let jwt_name = self.identities.jwt_secret_name.as_ref();
+        let inputs = Inputs {
+            readings: tasks::watch_signing_secrets(supervisor, cluster, &self.identities, trust_domain),
+            changes,
+            leadership: leadership.clone(),
+            clock,
+            wall: Arc::new(jiff::Timestamp::now),
+        };
+        let on_news = tasks::news(
+            self.events.clone(),
+            cluster.namespace.clone(),
+            name.clone(),
+            jwt_name.unwrap_or(name).clone(),
+        );
+        let (ring, issuing) = IssuingTask::new(policy, store, inputs, on_news, self.metrics.clone());
+        if let Some(copy_name) = self.flags.issuer.publish_configmap.clone() {
+            let copy = ConfigMapCopy {
+                namespace: cluster.namespace.clone(),
+                name: copy_name,
+                leadership,
+                documents: issuing.documents.clone(),
+            };
+            let client = cluster.client.clone();
             task(supervisor, "ConfigMap copy", async move { copy.run(client).await });
         }
-        task(supervisor, "signing Secret watch", async move {
-            secret_watch.run(client).await;
-        });
         task(supervisor, "key ring", async move {
             let _ended = ring_ended.drop_guard();
             ring.run().await;
         });
-        (signing, Some(documents))
+        Some(issuing)
     }
+}
+
+/// Who signs where there is no signing Secret.
+fn nobody() -> SigningReceiver {
+    tokio::sync::watch::channel(Arc::new(nobody_signs())).1
 }
 
 fn open_storage(flags: &RunFlags) -> Result<Storage, CliError> {

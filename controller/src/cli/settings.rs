@@ -9,10 +9,11 @@ use mintmark_issuer::{IssuerUrl, TrustDomain};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::flags::RunFlags;
+use super::flags::{IssuerFlags, RunFlags};
 use crate::{
     content::Limits,
     credential::{AuditObserver, CredentialSettings},
+    issuing::Which,
     reconcile::Settings,
     registry::{AddressPolicy, RegistryConfig},
     runtime::lease::{LeaseError, LeaseSettings},
@@ -40,6 +41,8 @@ impl FlagError {
 pub const ISSUER_LEASE: &str = "mintmark-issuer";
 /// The Lease that decides who reconciles, or the beginning of its name.
 const RECONCILE_LEASE: &str = "mintmark-leader-election";
+/// The Secrets in which the key ring is stored.
+const RING_SECRETS: [Which; 2] = [Which::State, Which::Ring];
 
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -73,6 +76,25 @@ pub fn credentials(flags: &RunFlags) -> Result<CredentialSettings, FlagError> {
     needs(issuer_url.is_some(), "spiffe-issuer", has_secret, "spiffe-secret-name")?;
     let copies = issuer.publish_configmap.is_some();
     needs(copies, "publish-configmap", has_secret, "spiffe-secret-name")?;
+    needs(
+        issuer.spiffe_jwt_secret_name.is_some(),
+        "spiffe-jwt-secret-name",
+        issuer_url.is_some(),
+        "spiffe-issuer",
+    )?;
+    secret_names(issuer)?;
+    within(
+        "spiffe-key-overlap",
+        issuer.spiffe_key_overlap,
+        Duration::ZERO,
+        24 * HOUR,
+    )?;
+    within(
+        "spiffe-x509-overlap",
+        issuer.spiffe_x509_overlap,
+        Duration::ZERO,
+        720 * HOUR,
+    )?;
     within("spiffe-jwt-ttl", issuer.spiffe_jwt_ttl, MINUTE, HOUR)?;
     within("spiffe-x509-ttl", issuer.spiffe_x509_ttl, MINUTE, 24 * HOUR)?;
     within(
@@ -85,10 +107,28 @@ pub fn credentials(flags: &RunFlags) -> Result<CredentialSettings, FlagError> {
         trust_domain,
         issuer: issuer_url,
         secret_name: issuer.spiffe_secret_name.clone(),
+        jwt_secret_name: issuer.spiffe_jwt_secret_name.clone(),
         jwt_ttl: issuer.spiffe_jwt_ttl,
         x509_ttl: issuer.spiffe_x509_ttl,
         controller_account: None,
     })
+}
+
+/// No Secret serves two purposes.
+fn secret_names(issuer: &IssuerFlags) -> Result<(), FlagError> {
+    for (flag, name) in [
+        ("spiffe-secret-name", &issuer.spiffe_secret_name),
+        ("spiffe-jwt-secret-name", &issuer.spiffe_jwt_secret_name),
+    ] {
+        if RING_SECRETS.iter().any(|taken| name.as_deref() == Some(taken.name())) {
+            return Err(FlagError::new(flag, "names a Secret in which the key ring is stored"));
+        }
+    }
+    if issuer.spiffe_jwt_secret_name.is_some() && issuer.spiffe_jwt_secret_name == issuer.spiffe_secret_name {
+        let problem = "names the Secret of --spiffe-secret-name, which signs JWTs without this flag";
+        return Err(FlagError::new("spiffe-jwt-secret-name", problem));
+    }
+    Ok(())
 }
 
 /// The limits of the reconcile loop.
@@ -105,7 +145,7 @@ pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagErro
     }
     Ok(Settings {
         runtime_namespace: namespace.into(),
-        issuer_secrets: flags.issuer.spiffe_secret_name.iter().cloned().collect(),
+        issuer_secrets: issuer_secrets(&flags.issuer),
         default_service_account: flags.credential.default_service_account.clone(),
         min_interval: controller.min_interval,
         max_timeout: flags.registry.max_timeout,
@@ -113,6 +153,17 @@ pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagErro
         artifact_max_size: flags.artifact.artifact_max_size,
         extract_limits: extract_limits(flags),
     })
+}
+
+/// The Secrets of the issuer, which no object may refer to.
+fn issuer_secrets(issuer: &IssuerFlags) -> Vec<String> {
+    let named = [
+        &issuer.spiffe_secret_name,
+        &issuer.spiffe_jwt_secret_name,
+        &issuer.issuer_tls_secret_name,
+    ];
+    let ring = RING_SECRETS.iter().map(|secret| secret.name().to_owned());
+    named.into_iter().flatten().cloned().chain(ring).collect()
 }
 
 fn extract_limits(flags: &RunFlags) -> Limits {
@@ -262,6 +313,17 @@ mod tests {
         "--spiffe-issuer: "
     )]
     #[case("--publish-configmap=c", "--publish-configmap: needs --spiffe-secret-name")]
+    #[case("--spiffe-jwt-secret-name=j", "--spiffe-jwt-secret-name: needs --spiffe-issuer")]
+    #[case(
+        "--spiffe-jwt-secret-name=s --spiffe-secret-name=s --spiffe-trust-domain=a.b --spiffe-issuer=https://a.b",
+        "--spiffe-jwt-secret-name: names the Secret of --spiffe-secret-name"
+    )]
+    #[case(
+        "--spiffe-secret-name=mintmark-issuer-ring --spiffe-trust-domain=a.b",
+        "--spiffe-secret-name: names a Secret in which the key ring is stored"
+    )]
+    #[case("--spiffe-key-overlap=25h", "--spiffe-key-overlap: must be between 0 s and 86400 s")]
+    #[case("--spiffe-x509-overlap=721h", "--spiffe-x509-overlap: must be between")]
     #[case("--spiffe-jwt-ttl=10s", "--spiffe-jwt-ttl: must be between 60 s and 3600 s")]
     #[case("--spiffe-x509-ttl=48h", "--spiffe-x509-ttl: must be between")]
     fn bad_values_name_their_flag(#[case] line: &str, #[case] message: &str) {
@@ -309,6 +371,19 @@ mod tests {
         assert!(lease(&flags(""), "ns", ISSUER_LEASE, "me").unwrap().is_none());
         let settings = lease(&flags("--enable-leader-election"), "ns", ISSUER_LEASE, "me").unwrap();
         assert!(settings.is_some_and(|settings| settings.release_on_cancel));
+    }
+
+    #[test]
+    fn no_object_may_refer_to_a_secret_of_the_issuer() {
+        let settings = reconcile(
+            &flags("--spiffe-secret-name=s --spiffe-jwt-secret-name=j --issuer-tls-secret-name=t"),
+            "ns",
+        )
+        .unwrap();
+        assert_eq!(
+            settings.issuer_secrets,
+            ["s", "j", "t", "mintmark-issuer", "mintmark-issuer-ring"]
+        );
     }
 
     #[test]

@@ -7,21 +7,29 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 use mintmark_api::oci_repository::OciRepository;
-use tokio::time::{MissedTickBehavior, interval};
+use mintmark_issuer::{KeyUses, TrustDomain};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 
-use super::run::task;
+use super::{
+    cluster::Cluster,
+    run::{READINGS, task},
+};
 use crate::{
     artifact,
-    issuing::OnNotice,
+    credential::CredentialSettings,
+    issuing::{OnNews, RevokedReceiver},
     notify::{Action, EventRecorder, EventType, NewEvent},
-    reconcile::Context,
+    reconcile::{self, Context},
     runtime::{
         health::Health,
         lease::{LeaderState, Leadership},
         metrics::ReadySource,
         supervise::Supervisor,
     },
-    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete},
+    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, SigningReading, SigningSecretWatch},
 };
 
 /// Time between sweeps of storage and caches.
@@ -202,9 +210,10 @@ pub(super) fn ready_source(context: &Arc<Context<OciRepository>>) {
     context.metrics.set_ready_source(Arc::new(Objects(context.clone())));
 }
 
-/// Tells the key ring's news as events on the signing Secret.
-pub(super) fn notices(events: EventRecorder, namespace: String, name: String) -> OnNotice {
-    Box::new(move |notice, is_warning| {
+/// Tells the key ring's news as events on the signing Secret that they are about; `jwt_name` is the one of the JWTs.
+pub(super) fn news(events: EventRecorder, namespace: String, name: String, jwt_name: String) -> OnNews {
+    Box::new(move |news| {
+        let name = if news.about == KeyUses::Jwt { &jwt_name } else { &name };
         let object = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Secret".to_owned()),
@@ -214,21 +223,58 @@ pub(super) fn notices(events: EventRecorder, namespace: String, name: String) ->
         };
         events.record(NewEvent {
             object,
-            event_type: if is_warning {
+            event_type: if news.is_warning {
                 EventType::Warning
             } else {
                 EventType::Normal
             },
-            reason: if is_warning {
-                "SigningSecretInvalid"
-            } else {
-                "SigningKey"
-            }
-            .into(),
-            message: notice.to_string(),
+            reason: news.reason.into(),
+            message: news.message.clone(),
             action: Action::Reconcile,
             metadata: BTreeMap::new(),
             timestamp: Timestamp::now(),
         });
     })
+}
+
+/// A watch on each signing Secret.
+pub(super) fn watch_signing_secrets(
+    supervisor: &mut Supervisor,
+    cluster: &Cluster,
+    identities: &CredentialSettings,
+    trust_domain: &TrustDomain,
+) -> mpsc::Receiver<SigningReading> {
+    let (sender, readings) = mpsc::channel(READINGS);
+    let jwt = identities.jwt_secret_name.as_ref();
+    let first_uses = if jwt.is_some() { KeyUses::X509 } else { KeyUses::Both };
+    let first = identities.secret_name.as_ref().map(|name| (name, first_uses));
+    for (name, uses) in first.into_iter().chain(jwt.map(|name| (name, KeyUses::Jwt))) {
+        let watch = SigningSecretWatch {
+            namespace: cluster.namespace.clone(),
+            name: name.clone(),
+            uses,
+            trust_domain: trust_domain.clone(),
+            cluster_cas: cluster.certificate_authorities.clone(),
+            readings: sender.clone(),
+        };
+        let client = cluster.client.clone();
+        task(
+            supervisor,
+            "signing Secret watch",
+            async move { watch.run(client).await },
+        );
+    }
+    readings
+}
+
+/// Drops what revoked keys signed.
+pub(super) fn drop_revoked(
+    supervisor: &mut Supervisor,
+    context: &Arc<Context<OciRepository>>,
+    revoked: RevokedReceiver,
+) {
+    let context = context.clone();
+    task(supervisor, "revoked credentials", async move {
+        reconcile::drop_revoked(context, revoked).await;
+    });
 }

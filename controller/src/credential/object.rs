@@ -1,6 +1,7 @@
 //! The credential of one object: mints it, keeps it while it is fresh, and mints anew when a registry refused it or the
 //! signing key changed. A credential in use never changes hands: the slot belongs to the object's UID.
 
+use std::collections::BTreeSet;
 use std::sync::{
     Arc, PoisonError,
     atomic::{AtomicU64, Ordering},
@@ -23,6 +24,14 @@ use super::{
 pub(super) struct Slot {
     held: std::sync::Mutex<Option<Held>>,
     minted: AtomicU64,
+}
+
+impl Slot {
+    /// Drops the credential if it rests on one of these keys, and says whether it did.
+    pub(super) fn drop_revoked(&self, revoked: &BTreeSet<String>) -> bool {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.take_if(|held| revoked.contains(&*held.basis.key_id)).is_some()
+    }
 }
 
 struct Held {
@@ -383,4 +392,36 @@ fn life(from: Timestamp, until: Timestamp) -> std::time::Duration {
 /// Between -1 and 1.
 fn jitter() -> f64 {
     rand::random_range(-1.0..=1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn holding(key_id: &str) -> Slot {
+        let slot = Slot::default();
+        *slot.held.lock().unwrap() = Some(Held {
+            basis: Basis {
+                kind: CredentialKind::SpiffeJwt,
+                subject: "spiffe://example.org/a".into(),
+                audiences: [].into(),
+                key_id: key_id.into(),
+            },
+            presented: Presented::Anonymous,
+            freshness: Freshness::for_half_life(Duration::from_mins(5), 0.0),
+        });
+        slot
+    }
+
+    #[test]
+    fn a_revocation_takes_the_credentials_of_its_keys_and_no_others() {
+        let revoked = BTreeSet::from(["k1".to_owned(), "k2".to_owned()]);
+        let (gone, kept) = (holding("k1"), holding("k3"));
+        assert!(gone.drop_revoked(&revoked) && !gone.drop_revoked(&revoked), "told once");
+        assert!(gone.held.lock().unwrap().is_none());
+        assert!(!kept.drop_revoked(&revoked) && !Slot::default().drop_revoked(&revoked));
+        assert!(kept.held.lock().unwrap().is_some());
+    }
 }

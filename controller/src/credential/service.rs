@@ -3,7 +3,7 @@
 //! nothing here falls back to another identity.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +27,8 @@ pub struct CredentialSettings {
     pub issuer: Option<IssuerUrl>,
     /// `--spiffe-secret-name`.
     pub secret_name: Option<String>,
+    /// `--spiffe-jwt-secret-name`.
+    pub jwt_secret_name: Option<String>,
     /// `--spiffe-jwt-ttl`.
     pub jwt_ttl: Duration,
     /// `--spiffe-x509-ttl`.
@@ -134,6 +136,16 @@ impl Credentials {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
 
+    /// Drops every credential that rests on one of these keys; answers the UIDs of the objects that held one.
+    pub fn drop_revoked(&self, revoked: &BTreeSet<String>) -> HashSet<Arc<str>> {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots
+            .iter()
+            .filter(|(_, slot)| slot.drop_revoked(revoked))
+            .map(|(uid, _)| uid.clone())
+            .collect()
+    }
+
     /// Drops shared tokens that nobody renews any more.
     pub fn sweep(&self) {
         self.tokens.sweep();
@@ -175,6 +187,12 @@ impl Credentials {
             .as_ref()
             .ok_or_else(|| missing("--spiffe-secret-name"))?;
         let is_jwt = matches!(wanted, Wanted::SpiffeJwt { .. });
+        let secret = self
+            .settings
+            .jwt_secret_name
+            .as_ref()
+            .filter(|_| is_jwt)
+            .unwrap_or(secret);
         if is_jwt && self.settings.issuer.is_none() {
             return Err(missing("--spiffe-issuer"));
         }

@@ -6,6 +6,7 @@ mod context;
 mod finalizer;
 pub mod oci_repository;
 mod patch;
+mod revoked;
 mod settings;
 mod step;
 mod unwritten;
@@ -19,6 +20,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
+pub use revoked::drop_revoked;
 pub use settings::Settings;
 pub use step::{Policy, StepError};
 pub use unwritten::Unwritten;

@@ -15,7 +15,7 @@ pub use crd::{CrdGuard, CrdState, CrdWatch, read_schema};
 pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, requested_at};
 pub use queue::{Next, Queue};
 pub use secret::{SecretData, follow_secret};
-pub use signing_secret::{Reading, SigningSecretWatch};
+pub use signing_secret::{SigningReading, SigningSecretWatch};
 
 /// A repository kind that this controller reconciles.
 pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {

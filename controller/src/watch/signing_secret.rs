@@ -1,5 +1,6 @@
-//! The watch on the signing Secret: every content it ever has becomes a checked authority or the reason why it is none.
-//! Needs get, list and watch on that one Secret. It decides nothing: what a bad update means is the key ring's business.
+//! The watch on a signing Secret: every content it ever has becomes a checked authority or the reason why it is none, with
+//! what its annotations ask for. Needs get, list and watch on that one Secret. It decides nothing: what a bad update means
+//! is the key ring's business.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,25 +11,37 @@ use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
 };
-use mintmark_issuer::{Authority, AuthorityError, LoadOptions, SigningSecret, TrustDomain};
+use mintmark_issuer::{Authority, AuthorityError, KeyUses, LoadOptions, SigningSecret, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
-/// What a reading of the Secret came to.
-pub type Reading = Result<Arc<Authority>, AuthorityError>;
+use crate::issuing::Annotations;
+
+/// What a reading of a signing Secret came to.
+#[derive(Debug, Clone)]
+pub struct SigningReading {
+    /// What the Secret is for.
+    pub uses: KeyUses,
+    /// The authority in it.
+    pub outcome: Result<Arc<Authority>, AuthorityError>,
+    /// What its owner asks for, however good its data is.
+    pub annotations: Annotations,
+}
 
 /// Watches one Secret by name.
 pub struct SigningSecretWatch {
     /// The controller's namespace.
     pub namespace: String,
-    /// `--spiffe-secret-name`.
+    /// `--spiffe-secret-name` or `--spiffe-jwt-secret-name`.
     pub name: String,
+    /// What it is for.
+    pub uses: KeyUses,
     /// The trust domain that the CA must belong to.
     pub trust_domain: TrustDomain,
     /// CAs of the cluster itself, which must not sign.
     pub cluster_cas: Vec<CertificateDer<'static>>,
     /// Who is told.
-    pub readings: mpsc::Sender<Reading>,
+    pub readings: mpsc::Sender<SigningReading>,
 }
 
 impl SigningSecretWatch {
@@ -46,10 +59,14 @@ impl SigningSecretWatch {
                 }
                 Ok(watcher::Event::InitApply(secret) | watcher::Event::Apply(secret)) => {
                     seen = true;
-                    self.read(secret.data.unwrap_or_default())
+                    self.read(secret)
                 }
                 Ok(watcher::Event::InitDone) if seen => continue,
-                Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => Err(AuthorityError::Absent),
+                Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => SigningReading {
+                    uses: self.uses,
+                    outcome: Err(AuthorityError::Absent),
+                    annotations: Annotations::default(),
+                },
                 Err(error) => {
                     tracing::error!(secret = self.name, %error, "watch interrupted; retrying");
                     continue;
@@ -61,7 +78,15 @@ impl SigningSecretWatch {
         }
     }
 
-    fn read(&self, data: BTreeMap<String, ByteString>) -> Reading {
+    fn read(&self, secret: Secret) -> SigningReading {
+        SigningReading {
+            uses: self.uses,
+            annotations: Annotations::of(secret.metadata.annotations.as_ref()),
+            outcome: self.load(secret.data.unwrap_or_default()),
+        }
+    }
+
+    fn load(&self, data: BTreeMap<String, ByteString>) -> Result<Arc<Authority>, AuthorityError> {
         let secret = SigningSecret::from_data(data.iter().map(|(key, value)| (key.as_str(), value.0.as_slice())));
         let options = LoadOptions {
             trust_domain: &self.trust_domain,

@@ -20,6 +20,7 @@ use mintmark_api::{
     credential::CredentialStatus,
     oci_repository::{KIND, OciRepository, OciRepositoryStatus, PLURAL},
 };
+use mintmark_issuer::SigningSet;
 
 pub use dereference::KnownReferents;
 pub use fetch::Pull;
@@ -29,7 +30,6 @@ pub use validate::{Reference, ValidatedOciRepository};
 use super::{Context, StepError, context::generation, finalizer, patch, step::Policy};
 use crate::{
     artifact::{self, Record},
-    issuing::can_sign,
     runtime::{api_server::timely, jitter::jittered, supervise::chain},
     watch::{CrdState, Kind, Next, ObjectKey, read_schema},
 };
@@ -68,6 +68,8 @@ struct Pass {
     /// What was stored before this pass.
     previous: Option<Arc<Record>>,
     credential: Option<CredentialStatus>,
+    /// Who signed when it began.
+    signing: Arc<SigningSet>,
     /// When the next pass is due after a success.
     interval: Option<std::time::Duration>,
 }
@@ -108,6 +110,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
         record: None,
         previous: None,
         credential: None,
+        signing: ctx.signing.borrow().clone(),
         interval: None,
     };
     let opened = match store::open(ctx, key, object).await {
@@ -212,27 +215,26 @@ fn next(ctx: &Context<OciRepository>, key: &ObjectKey, pass: &Pass) -> Next {
             let interval = pass.interval.unwrap_or(ctx.settings.min_interval);
             Next::After(jittered(interval, ctx.settings.interval_jitter_percent, rand::random()))
         }
-        Outcome::Failed { error, .. } => after_failure(ctx, key, error),
+        Outcome::Failed { error, .. } => after_failure(ctx, key, error, &pass.signing),
     }
 }
 
-fn after_failure(ctx: &Context<OciRepository>, key: &ObjectKey, error: &StepError) -> Next {
+fn after_failure(ctx: &Context<OciRepository>, key: &ObjectKey, error: &StepError, signing: &Arc<SigningSet>) -> Next {
+    // Who signs may have changed between this pass's look and its becoming one of those that wait for that.
+    let has_changed = || !Arc::ptr_eq(signing, &ctx.signing.borrow());
     match error.policy {
         Policy::Terminal => Next::Never,
         Policy::Transient => Next::After(ctx.backoff.delay(ctx.queue.failed(key))),
         Policy::WaitingForAnotherKey => {
             ctx.waiting.add(key.clone());
-            // As below; while one use is missing, it is taken for the one that this object needs.
-            let set = ctx.signing.borrow();
-            if set.jwt.is_ok() && set.x509.is_ok() {
+            if has_changed() {
                 return Next::After(ctx.backoff.delay(1));
             }
             Next::Never
         }
         Policy::WaitingForIssuer => {
             ctx.waiting.add(key.clone());
-            // It may have become good between this pass's look and the line above.
-            if can_sign(&ctx.signing.borrow()) {
+            if has_changed() {
                 return Next::After(ctx.backoff.delay(1));
             }
             Next::After(ctx.backoff.delay(ctx.queue.failed(key)))

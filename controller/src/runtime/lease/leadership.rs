@@ -114,6 +114,12 @@ impl Leadership {
         self.states.subscribe()
     }
 
+    /// Plays the lease task in tests of others.
+    #[cfg(test)]
+    pub(crate) fn become_state(&self, state: LeaderState) {
+        self.set(Term { state, until: None });
+    }
+
     /// Takes over what the lease task found; true if the state changed.
     pub(super) fn set(&self, term: Term) -> bool {
         self.term.send_replace(term);

@@ -52,6 +52,8 @@ pub(super) struct Families {
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
     pub(super) issuer_input: Family<Labels<2>, Number>,
+    pub(super) key_store_failures: Family<Labels<2>, Counter>,
+    pub(super) key_store_replaced: Family<Labels<1>, Counter>,
     pub(super) key_state: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader_transitions: Family<Vec<(&'static str, String)>, Counter>,
@@ -135,6 +137,14 @@ impl Families {
                 "mintmark_issuer_input_state",
                 "State of what the issuer's port is served from, 1 for the current one",
                 Family::default(),
+            ),
+            key_store_failures: d.counters(
+                "mintmark_key_store_failures",
+                "Requests for the key ring's Secrets that failed, by operation and reason",
+            ),
+            key_store_replaced: d.counters(
+                "mintmark_key_store_replaced",
+                "Times that the stored key ring was not what this process knows, by what it was",
             ),
             key_state: d.metric(
                 "mintmark_key_state",

@@ -246,6 +246,22 @@ impl Metrics {
         }
     }
 
+    /// The key ring's Secrets could not be read or written (`operation`: `read`, `write`).
+    pub fn key_store_failed(&self, operation: &'static str, reason: &'static str) {
+        self.families()
+            .key_store_failures
+            .get_or_create(&[("operation", operation), ("reason", reason)])
+            .inc();
+    }
+
+    /// The stored key ring was `refused`, `changed` by somebody else, or `missing`.
+    pub fn key_store_replaced(&self, what: &'static str) {
+        self.families()
+            .key_store_replaced
+            .get_or_create(&[("what", what)])
+            .inc();
+    }
+
     /// Our clock minus the API server's.
     pub fn set_clock_skew(&self, seconds: f64) {
         self.families().clock_skew.set(seconds);

@@ -107,6 +107,8 @@ fn every_family_has_its_documented_name() {
     metrics.set_signing_secret(SigningSecretState::LastGood);
     metrics.set_signing_advisory("path_len_zero", true);
     metrics.set_key_states([("k1", "signing")]);
+    metrics.key_store_failed("write", "refused");
+    metrics.key_store_replaced("changed");
     metrics.set_clock_skew(-0.5);
     metrics.set_leader_state("mintmark-issuer", "leading");
     metrics.leader_transition("mintmark-issuer", "leading");
@@ -130,6 +132,8 @@ fn every_family_has_its_documented_name() {
         r#"mintmark_signing_secret_state{state="last_good"} 1.0"#,
         r#"mintmark_signing_secret_state{state="valid"} 0.0"#,
         r#"mintmark_key_state{kid="k1",state="signing"} 1.0"#,
+        r#"mintmark_key_store_failures_total{operation="write",reason="refused"} 1"#,
+        r#"mintmark_key_store_replaced_total{what="changed"} 1"#,
         "mintmark_clock_skew_seconds -0.5",
         r#"mintmark_leader{lease="mintmark-issuer",state="leading"} 1.0"#,
         r#"mintmark_leader{lease="mintmark-issuer",state="standby"} 0.0"#,
