@@ -7,6 +7,7 @@ pub mod fault_registry;
 pub mod http;
 pub mod issuer;
 pub mod observe;
+pub mod ring;
 pub mod secure;
 pub mod served;
 pub mod specs;

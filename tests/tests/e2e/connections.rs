@@ -13,6 +13,7 @@ use mintmark_hack::{
 use mintmark_tests::{
     env::Env,
     fault_registry::{Artifact, Authority, ClientAuth, FaultRegistry, Recorded},
+    ring::AT_ONCE,
     secure::ServerCa,
     specs,
 };
@@ -67,7 +68,7 @@ async fn assert_it_can_resume(registry: &FaultRegistry, ca: &ServerCa, clients: 
 #[tokio::test]
 async fn certificates_share_neither_connections_nor_tls_sessions() -> Result<()> {
     let env = Env::new().await?;
-    let controller = env.controller(&[]).await?;
+    let controller = env.controller(&AT_ONCE).await?;
     let tenant = env.tenant("connections").await?;
     let ca = ServerCa::new(&env, &tenant).await?;
     let next = TestCa::new("next test CA")?;

@@ -32,6 +32,7 @@ mod recreated;
 mod redaction;
 mod restart;
 mod retries;
+mod ring_store;
 mod signing_secret;
 mod start_errors;
 mod structured_authentication;

@@ -13,14 +13,14 @@ use http::{Response, StatusCode};
 use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::{Api, api::ListParams};
 use mintmark_hack::{
-    controller::{Controller, SIGNING_SECRET, signing_secret},
+    controller::{Controller, RING_SECRET, SIGNING_SECRET, signing_secret},
     pki::{KeyAndCertificate, TestCa},
     registry::{Artifact, RegistryServer},
 };
 use mintmark_tests::{
     env::{AUDIENCE, Env, condition},
     fault_registry::{self, FaultRegistry, Recorded, Verdict},
-    http::until,
+    ring::{AT_ONCE, Ids},
 };
 use serde_json::{Value, json};
 
@@ -113,7 +113,9 @@ fn trap(kind: &str, origin: &str, request: &Recorded) -> Response<Bytes> {
 impl Scene {
     async fn new() -> Result<Self> {
         let env = Env::new().await?;
-        let controller = env.controller(&["--log-level=trace", "--spiffe-jwt-ttl=1m"]).await?;
+        let controller = env
+            .controller(&["--log-level=trace", "--spiffe-jwt-ttl=1m", AT_ONCE[0], AT_ONCE[1]])
+            .await?;
         let tenant = env.tenant("a").await?;
         env.service_account(&tenant, "puller").await?;
         let greedy = FaultRegistry::start(None).await;
@@ -215,12 +217,10 @@ impl Scene {
     /// The signing key is replaced, then by garbage; the objects are reconciled with each.
     async fn rotate(&self, next: &KeyAndCertificate, garbage: &KeyAndCertificate) -> Result<()> {
         let namespace = &self.env.installation.namespace;
-        let before = self.env.events(namespace).await?.len();
         signing_secret(self.env.cluster, namespace, next).await?;
-        until("news of the key", || async {
-            Ok(self.env.events(namespace).await?.len() > before)
-        })
-        .await?;
+        let ids = Ids::of(next)?;
+        self.env.key_is(&ids.kid, "signing").await?;
+        self.env.key_is(&ids.authority, "signing").await?;
         self.env.reconcile(&self.tenant, "jwt").await?;
         signing_secret(self.env.cluster, namespace, garbage).await?;
         self.env
@@ -247,15 +247,17 @@ impl Scene {
         for object in self.env.repositories(&self.tenant).list(&ListParams::default()).await? {
             output.push(("object".to_owned(), serde_json::to_string(&object)?));
         }
-        // Nothing is kept in Secrets either: what is there was there before.
+        // Nothing is kept in Secrets either: what is there was there before. The ring's keys are where they belong.
         for namespace in [&self.tenant, &self.env.installation.namespace] {
             for secret in Api::<Secret>::namespaced(self.env.client.clone(), namespace)
                 .list(&ListParams::default())
                 .await?
             {
-                if secret.metadata.name.as_deref() != Some(SIGNING_SECRET) {
-                    output.push(("Secret".to_owned(), serde_json::to_string(&secret)?));
+                let name = secret.metadata.name.clone().unwrap_or_default();
+                if [SIGNING_SECRET, RING_SECRET].contains(&name.as_str()) {
+                    continue;
                 }
+                output.push((format!("Secret {name}"), serde_json::to_string(&secret)?));
             }
         }
         read_files(&self.controller.storage(), &mut output)?;

@@ -16,6 +16,7 @@ use mintmark_tests::{
     env::{Env, condition},
     fault_registry::{self, FaultRegistry},
     issuer::{authority, tokens},
+    ring::{AT_ONCE, Ids},
     specs,
 };
 use serde_json::json;
@@ -160,7 +161,7 @@ async fn objects_wait_for_the_secret_and_go_on_the_moment_it_is_there() -> Resul
 #[tokio::test]
 async fn what_cannot_sign_changes_nothing_and_another_key_heals() -> Result<()> {
     let env = Env::new().await?;
-    let controller = env.controller(&[]).await?;
+    let controller = env.controller(&AT_ONCE).await?;
     let tenant = Tenant::new(&env).await?;
     tenant.create(&env).await?;
     let mut first = Vec::new();
@@ -219,10 +220,10 @@ async fn what_cannot_sign_changes_nothing_and_another_key_heals() -> Result<()> 
         authority.jwt().map_err(Clone::clone)?,
         authority.x509().map_err(Clone::clone)?,
     );
-    secret_event(&env, "SigningKey", &format!("JWT key {} signs from now on", jwt.kid())).await?;
+    secret_event(&env, "KeySigning", &format!("JWT key {} signs from now on", jwt.kid())).await?;
     secret_event(
         &env,
-        "SigningKey",
+        "KeySigning",
         &format!("X.509 key {} signs from now on", x509.id()),
     )
     .await?;
@@ -248,14 +249,15 @@ fn testdata(name: &str) -> Result<String> {
 #[tokio::test]
 async fn nothing_outlives_the_ca_and_its_end_is_told_and_healed() -> Result<()> {
     let env = Env::new().await?;
-    let _controller = env
-        .controller(&["--max-retry-delay=10m", "--min-retry-delay=10m"])
-        .await?;
+    let flags = ["--max-retry-delay=10m", "--min-retry-delay=10m", AT_ONCE[0], AT_ONCE[1]];
+    let _controller = env.controller(&flags).await?;
     let namespace = env.tenant("a").await?;
     let end = SystemTime::now() + Duration::from_secs(30);
-    env.sign_with(TestCa::until("a CA about to end", end)?.key_and_certificate())
-        .await?;
-    secret_event(&env, "SigningKey", "JWT key").await?;
+    let about_to_end = TestCa::until("a CA about to end", end)?;
+    env.sign_with(about_to_end.key_and_certificate()).await?;
+    let ids = Ids::of(about_to_end.key_and_certificate())?;
+    env.key_is(&ids.kid, "signing").await?;
+    env.key_is(&ids.authority, "signing").await?;
     let registry = FaultRegistry::start(None).await;
     registry.push("team/app", "v1", &fault_registry::Artifact::flux(&[("a.yaml", "a")]));
     let url = format!("oci://{}/team/app", registry.host());
