@@ -1,7 +1,6 @@
 //! What the suites about the issuer's port share: its certificate, its state, and its documents as a client reads them.
 
 use anyhow::{Context, Result};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api,
@@ -14,11 +13,7 @@ use mintmark_hack::{
 use reqwest::{Certificate, Client, header};
 use serde_json::{Value, json};
 
-use crate::{
-    env::{Env, TRUST_DOMAIN},
-    http::until,
-    issuer::authority,
-};
+use crate::{env::Env, http::until};
 
 /// Every document with its path below an issuer without one.
 pub const PATHS: &[&str] = &[
@@ -102,39 +97,5 @@ impl Env {
         let secrets: Api<Secret> = self.secrets(&self.installation.namespace);
         secrets.delete(STATE_SECRET, &DeleteParams::default()).await?;
         Ok(())
-    }
-
-    /// Writes the state that publishes `documents`, which are those of this installation's own CA and of `issuer`.
-    pub async fn store_state(&self, issuer: &str, documents: &[Served]) -> Result<()> {
-        let authority = authority(self.ca.key_and_certificate())?;
-        let id = authority
-            .x509()
-            .map_err(|error| anyhow::anyhow!("{error}"))?
-            .id()
-            .to_owned();
-        let keys: Value = serde_json::from_slice(&documents[2].body)?;
-        let bundle: Value = serde_json::from_slice(&documents[3].body)?;
-        let now = jiff::Timestamp::now();
-        let entry = |id: &str| json!({ "id": id, "state": "Signing", "publishedAt": now, "signingAt": now });
-        let mut jwt = entry(keys["keys"][0]["kid"].as_str().context("no kid")?);
-        jwt["key"] = keys["keys"][0].clone();
-        for foreign in ["kid", "use", "alg"] {
-            jwt["key"].as_object_mut().context("no key")?.remove(foreign);
-        }
-        let mut x509 = entry(&id);
-        x509["certificate"] = bundle["keys"][0]["x5c"][0].clone();
-        let state = json!({
-            "version": 1, "trustDomain": TRUST_DOMAIN, "issuer": issuer, "path": "", "overlapSeconds": 300,
-            "sequence": bundle["spiffe_sequence"], "jwt": [jwt], "x509": [x509],
-        });
-        let encode = |bytes: &[u8]| Value::from(BASE64_STANDARD.encode(bytes));
-        self.bend_state(json!({
-            "state.json": encode(&serde_json::to_vec(&state)?),
-            "openid-configuration": encode(&documents[0].body),
-            "keys.json": encode(&documents[2].body),
-            "bundle.json": encode(&documents[3].body),
-            "bundle.pem": encode(&documents[4].body),
-        }))
-        .await
     }
 }

@@ -137,7 +137,6 @@ impl Env {
             Ok(self.key_states().await.is_ok_and(|states| states.contains(wanted)))
         })
         .await
-        .with_context(|| format!("{id}"))
     }
 
     /// The served JWKS.
@@ -150,6 +149,9 @@ impl Env {
     pub async fn sequence(&self) -> Result<u64> {
         let answer = reqwest::get(format!("{}/spiffe/bundle.json", self.ports.issuer_url())).await?;
         let bundle: Value = answer.error_for_status()?.json().await?;
-        bundle["spiffe_sequence"].as_u64().context("no sequence")
+        bundle
+            .get("spiffe_sequence")
+            .and_then(Value::as_u64)
+            .context("no sequence")
     }
 }

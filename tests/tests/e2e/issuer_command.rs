@@ -3,10 +3,10 @@
 
 use std::{io, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mintmark_hack::{
     cluster::{Cluster, ClusterOptions},
-    controller::{Controller, IssuerServer, TLS_SECRET},
+    controller::{Controller, IssuerServer, STATE_SECRET, TLS_SECRET},
     pki::TestCa,
     registry::{Artifact, Issuer, RegistryOptions, RegistryServer},
 };
@@ -29,7 +29,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Both are up; nothing is served: neither has a certificate, and no state is stored.
+    /// Both are up; nothing is served, for neither has a certificate.
     async fn start(env: Env) -> Result<Self> {
         let tls = format!("--issuer-tls-secret-name={TLS_SECRET}");
         let issuer = IssuerServer::start(&env.installation, &[&tls])?;
@@ -44,7 +44,7 @@ impl Pair {
         })
     }
 
-    /// With a certificate and a state: both serve.
+    /// With a certificate: both serve what the controller has stored.
     async fn serving() -> Result<Self> {
         let pair = Self::start(Env::new().await?).await?;
         pair.serve().await?;
@@ -63,8 +63,6 @@ impl Pair {
                 .is_ok_and(|answer| answer.status() == StatusCode::OK))
         })
         .await?;
-        let documents = read_all(&client, &self.controller_origin()).await?;
-        self.env.store_state(&self.origin(), &documents).await?;
         until_status(&self.issuer.ready_url(), 200).await
     }
 
@@ -84,7 +82,9 @@ impl Pair {
 
 #[tokio::test]
 async fn without_a_certificate_the_port_is_closed_and_with_it_both_serve_the_same_bytes() -> Result<()> {
-    let pair = Pair::start(Env::new().await?).await?;
+    let env = Env::new().await?;
+    env.delete_signing_secret().await?;
+    let pair = Pair::start(env).await?;
     let ready = reqwest::get(pair.issuer.ready_url()).await?;
     assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
     let reasons = ready.text().await?;
@@ -104,6 +104,7 @@ async fn without_a_certificate_the_port_is_closed_and_with_it_both_serve_the_sam
         Ok(answer.is_ok_and(|answer| answer.status() == StatusCode::SERVICE_UNAVAILABLE))
     })
     .await?;
+    pair.env.sign_with(pair.env.ca.key_and_certificate()).await?;
     pair.serve().await?;
     let ours = pair.documents().await?;
     assert_eq!(ours, read_all(&client, &pair.controller_origin()).await?);
@@ -167,10 +168,11 @@ async fn a_garbled_or_deleted_state_leaves_the_last_good_one() -> Result<()> {
     pair.controller.kill()?;
     let good = pair.documents().await?;
     let metrics = pair.issuer.metrics_url();
+    let stored = pair.env.data(STATE_SECRET).await?.context("no state")?;
     pair.env.bend_state(json!({ "keys.json": "e30=" })).await?;
     until_input(&metrics, "state", "last_good").await?;
     assert_eq!(pair.documents().await?, good);
-    pair.env.store_state(&pair.origin(), &good).await?;
+    pair.env.overwrite(STATE_SECRET, stored).await?;
     until_input(&metrics, "state", "valid").await?;
     pair.env.delete_state().await?;
     until_input(&metrics, "state", "last_good").await?;

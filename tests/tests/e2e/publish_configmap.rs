@@ -1,4 +1,4 @@
-//! The copy of the documents in a ConfigMap: made with a right to that one ConfigMap, kept like the documents, never read.
+//! The copy of the documents in a `ConfigMap`: made with a right to that one, kept like the documents, never read.
 
 use std::collections::BTreeMap;
 

@@ -178,7 +178,7 @@ async fn what_is_restored_or_forged_is_written_over() -> Result<()> {
         (
             "a time to come",
             forge(&good, |state| {
-                state["jwt"][0]["publishedAt"] = json!("2999-01-01T00:00:00Z")
+                state["jwt"][0]["publishedAt"] = json!("2999-01-01T00:00:00Z");
             })?,
         ),
     ] {
