@@ -136,3 +136,36 @@ async fn beside_flux_a_credential_needs_our_label() {
         .unwrap();
     admit(&client, json!({}), json!({})).await.unwrap();
 }
+
+/// Every file of `tests/fixtures/flux`, as the API server takes it: nothing is unknown to our definition, nothing refused.
+#[tokio::test]
+async fn manifests_written_for_flux_apply_unchanged() {
+    let client = Cluster::shared().await.unwrap().client().await.unwrap();
+    manifests::apply(&client, manifests::load(&config("crd")).unwrap())
+        .await
+        .unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/flux");
+    let mut objects = 0;
+    for file in fs::read_dir(folder).unwrap() {
+        let file = file.unwrap().path();
+        for mut object in manifests::load(&file).unwrap() {
+            let spec = object.data["spec"].clone();
+            object.metadata.namespace = Some("default".to_owned());
+            let request = http::Request::post(
+                "/apis/source.toolkit.fluxcd.io/v1/namespaces/default/ocirepositories?dryRun=All&fieldValidation=Strict",
+            )
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(serde_json::to_vec(&object).unwrap())
+            .unwrap();
+            let admitted: Value = client
+                .request(request)
+                .await
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            for (field, value) in spec.as_object().unwrap() {
+                assert_eq!(&admitted["spec"][field], value, "{}: spec.{field}", file.display());
+            }
+            objects += 1;
+        }
+    }
+    assert!(objects >= 10, "{objects} objects");
+}
