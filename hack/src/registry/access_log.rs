@@ -1,6 +1,10 @@
 //! What the registry saw: its access log, one entry per request. It never holds a token or a password.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -25,6 +29,10 @@ pub struct AccessEntry {
     /// Why it was refused.
     #[serde(default)]
     pub reason: String,
+    /// What signed the credential that was presented, taken or not: the `kid` of a JWT, or the authority key id of a client
+    /// certificate in hexadecimal; empty for everything else.
+    #[serde(default)]
+    pub key: String,
     /// The client's address.
     pub remote: String,
     /// Number of the connection, from 1.
@@ -38,10 +46,19 @@ pub struct AccessEntry {
     pub user_agent: String,
 }
 
-pub(super) fn read(path: &Path) -> Result<Vec<AccessEntry>> {
-    let text = std::fs::read_to_string(path).context("cannot read the registry's access log")?;
+/// A position in the access log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AccessMark(u64);
+
+/// The entries since `mark`, which moves to the end of the last complete one.
+pub(super) fn read(path: &Path, mark: &mut AccessMark) -> Result<Vec<AccessEntry>> {
+    let mut file = File::open(path).context("cannot open the registry's access log")?;
+    file.seek(SeekFrom::Start(mark.0))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
     // A line without its end is still being written.
-    let complete = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+    let complete = text.rfind('\n').map_or("", |end| text.get(..=end).unwrap_or_default());
+    mark.0 += u64::try_from(complete.len())?;
     complete
         .lines()
         .map(|line| serde_json::from_str(line).context("unreadable access log line"))

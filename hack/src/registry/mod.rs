@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use tempfile::TempDir;
 
-pub use access_log::AccessEntry;
+pub use access_log::{AccessEntry, AccessMark};
 pub use options::{Accept, ClientAuth, ClientCa, Issuer, Keys, RegistryOptions, TokenEndpoint};
 pub use push::{
     Artifact, CONFIG, CONFIG_MEDIA_TYPE, CONTENT_MEDIA_TYPE, INDEX_MEDIA_TYPE, Layer, MANIFEST_MEDIA_TYPE, Pushed,
@@ -35,6 +35,8 @@ use options::{Config, Policy};
 
 /// Name of the administrator, in requests and in the access log.
 pub const ADMIN: &str = "admin";
+
+const LOG_FILE: &str = "registry.log";
 
 /// A running registry. It ends when this is dropped or this process ends.
 #[derive(Debug)]
@@ -67,7 +69,7 @@ impl RegistryServer {
         let policy = Policy::default();
         let mut config = Config::write(folder.path(), options, &ca, &admin_password)?;
         policy.write(folder.path())?;
-        let (process, bound) = spawn(folder.path())?;
+        let (process, bound) = spawn(folder.path(), config.drain)?;
         // A restart must come back to the same address.
         config.fix_addresses(folder.path(), &bound.address, &bound.token_origin)?;
         let http = reqwest::Client::builder()
@@ -141,7 +143,22 @@ impl RegistryServer {
 
     /// Every request since the start, in the order of their answers.
     pub fn access_log(&self) -> Result<Vec<AccessEntry>> {
-        access_log::read(&self.config.access_log)
+        self.access_log_since(&mut AccessMark::default())
+    }
+
+    /// The requests since `mark`, and moves it behind them: for who looks often at a long log.
+    pub fn access_log_since(&self, mark: &mut AccessMark) -> Result<Vec<AccessEntry>> {
+        access_log::read(&self.config.access_log, mark)
+    }
+
+    /// What the registry said of each TLS handshake that it refused, as it does with a client certificate of an unknown CA.
+    /// Connections that merely ended during their handshake are not among them.
+    pub fn refused_handshakes(&self) -> Result<Vec<String>> {
+        let log = fs::read(self.folder.path().join(LOG_FILE))?;
+        let log = String::from_utf8_lossy(&log);
+        let refused = log.lines().filter(|line| line.contains("TLS handshake error"));
+        let refused = refused.filter(|line| !line.ends_with("EOF") && !line.ends_with("connection reset by peer"));
+        Ok(refused.map(str::to_owned).collect())
     }
 
     /// Ends the registry, as an outage would. Its data and its address stay for [`RegistryServer::resume`].
@@ -156,17 +173,17 @@ impl RegistryServer {
     /// Starts the stopped registry again on its address.
     pub fn resume(&self) -> Result<()> {
         let mut process = lock(&self.process);
-        *process = Some(spawn(self.folder.path())?.0);
+        *process = Some(spawn(self.folder.path(), self.config.drain)?.0);
         Ok(())
     }
 }
 
-fn spawn(folder: &Path) -> Result<(Guarded, Bound)> {
-    let log = folder.join("registry.log");
+fn spawn(folder: &Path, drain: Duration) -> Result<(Guarded, Bound)> {
+    let log = folder.join(LOG_FILE);
     let guard = Guard {
         name: "registry",
         log: &log,
-        grace: Duration::from_secs(1),
+        grace: Duration::from_secs(1) + drain,
         remove: Some(folder),
         capture: true,
         environment: &[],

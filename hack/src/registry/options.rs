@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -23,6 +24,9 @@ pub struct RegistryOptions {
     pub tls: bool,
     /// Cap the protocol at TLS 1.2 instead of 1.3.
     pub tls12_only: bool,
+    /// How long it goes on at most after [`super::RegistryServer::stop`]: it ends each connection with its next answer, and
+    /// itself with the last one, so that no request is lost. Zero ends it at once.
+    pub drain: Duration,
     /// Ask for client certificates (needs `tls`).
     pub client_ca: Option<ClientCa>,
     /// Whose tokens are taken.
@@ -142,6 +146,7 @@ pub struct TokenEndpoint {
 pub(super) struct Config {
     json: Value,
     pub(super) access_log: PathBuf,
+    pub(super) drain: Duration,
 }
 
 impl Config {
@@ -170,6 +175,7 @@ impl Config {
             "policy": folder.join(POLICY_FILE),
             "admin": { "username": ADMIN, "password": admin_password },
             "tls": tls,
+            "drain_ms": u64::try_from(options.drain.as_millis())?,
             "issuers": issuers,
             "accept": accept,
             "token": {
@@ -182,7 +188,11 @@ impl Config {
             },
         });
         write_json(&folder.join(CONFIG_FILE), &json)?;
-        Ok(Self { json, access_log })
+        Ok(Self {
+            json,
+            access_log,
+            drain: options.drain,
+        })
     }
 
     /// Replaces port 0 by the ports that were bound.

@@ -22,7 +22,10 @@ type record struct {
 	Kind    string    `json:"kind"`
 	Subject string    `json:"subject"`
 	Reason  string    `json:"reason,omitempty"`
-	Remote  string    `json:"remote"`
+	// Key names the key behind what was presented, taken or not: the kid of a JWT, or the authority key id of a client
+	// certificate in hexadecimal.
+	Key    string `json:"key,omitempty"`
+	Remote string `json:"remote"`
 	// Connection numbers the connections of this process from 1.
 	Connection uint64 `json:"connection"`
 	// Certificate is the URI SAN of the client certificate of the connection, whatever the request then presented.

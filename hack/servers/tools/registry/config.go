@@ -24,6 +24,9 @@ type config struct {
 	Issuers []issuerConfig `json:"issuers"`
 	// Accept lists how a JWT may be presented: "bearer", "basic" (as the password), "token" (exchanged at the realm).
 	Accept []string `json:"accept"`
+	// DrainMilliseconds is how long the registry goes on after SIGTERM at most: it ends each connection with its next
+	// answer, and itself with the last one. 0 means that it ends at once.
+	DrainMilliseconds int `json:"drain_ms"`
 	// Token configures the token endpoint, in use when Accept has "token".
 	Token tokenConfig `json:"token"`
 }

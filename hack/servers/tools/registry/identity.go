@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,6 +26,8 @@ type identity struct {
 	kind    string
 	subject string
 	admin   bool
+	// key names the key that signed what was presented, whether it verified or not.
+	key string
 	// repositories limits an exchanged token to what it was asked for; nil means no limit.
 	repositories []string
 }
@@ -89,9 +92,10 @@ func (a *authenticator) basic(r *http.Request, jwtAllowed bool) (identity, error
 }
 
 func (a *authenticator) jwt(ctx context.Context, token, kind string) (identity, error) {
+	key := claimedKey(token)
 	claimed, err := claimedIssuer(token)
 	if err != nil {
-		return identity{kind: kind}, refuse("%w", err)
+		return identity{kind: kind, key: key}, refuse("%w", err)
 	}
 	err = fmt.Errorf("issuer %q is not trusted here", claimed)
 	for _, candidate := range a.issuers {
@@ -100,16 +104,17 @@ func (a *authenticator) jwt(ctx context.Context, token, kind string) (identity, 
 		}
 		var subject string
 		if subject, err = candidate.verify(ctx, token); err == nil {
-			return identity{kind: kind, subject: subject}, nil
+			return identity{kind: kind, subject: subject, key: key}, nil
 		}
 	}
-	return identity{kind: kind}, refuse("%w", err)
+	return identity{kind: kind, key: key}, refuse("%w", err)
 }
 
 // fromCertificate takes the identity from a verified certificate: its only URI SAN.
 func fromCertificate(certificate *x509.Certificate) (identity, error) {
+	key := hex.EncodeToString(certificate.AuthorityKeyId)
 	if len(certificate.URIs) != 1 {
-		return identity{kind: kindMTLS}, refuse("the certificate has %d URI SANs, not one", len(certificate.URIs))
+		return identity{kind: kindMTLS, key: key}, refuse("the certificate has %d URI SANs, not one", len(certificate.URIs))
 	}
-	return identity{kind: kindMTLS, subject: certificate.URIs[0].String()}, nil
+	return identity{kind: kindMTLS, subject: certificate.URIs[0].String(), key: key}, nil
 }

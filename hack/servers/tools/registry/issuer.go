@@ -205,19 +205,34 @@ func (p *polledKeys) fetch(ctx context.Context) (keys jose.JSONWebKeySet, err er
 
 // claimedIssuer reads the iss claim of a token without verifying anything, to choose who shall verify it.
 func claimedIssuer(token string) (string, error) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", errors.New("not a JWT")
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return "", errors.New("not a JWT")
-	}
 	var claims struct {
 		Issuer string `json:"iss"`
 	}
-	if err := json.Unmarshal(payload, &claims); err != nil {
-		return "", errors.New("not a JWT")
+	if err := claimedPart(token, 1, &claims); err != nil {
+		return "", err
 	}
 	return claims.Issuer, nil
+}
+
+// claimedKey reads the kid of a token without verifying anything, for the access log; empty if there is none.
+func claimedKey(token string) string {
+	var header struct {
+		KeyID string `json:"kid"`
+	}
+	if err := claimedPart(token, 0, &header); err != nil {
+		return ""
+	}
+	return header.KeyID
+}
+
+func claimedPart(token string, index int, into any) error {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return errors.New("not a JWT")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[index])
+	if err != nil || json.Unmarshal(raw, into) != nil {
+		return errors.New("not a JWT")
+	}
+	return nil
 }

@@ -70,12 +70,18 @@ func run(path string) error {
 			return err
 		}
 	}
-	go func() { failed <- serve(listener, settings, s) }()
+	go func() { failed <- serve(listener, settings, s, s.count) }()
+	ended := s.drainOnSignal()
 	bound := map[string]string{"address": address, "origin": scheme + "://" + address, "token_origin": tokenOrigin}
 	if err := json.NewEncoder(os.Stdout).Encode(bound); err != nil {
 		return err
 	}
-	return <-failed
+	select {
+	case err := <-failed:
+		return err
+	case <-ended:
+		return nil
+	}
 }
 
 // serveRealm decides the realm and, if it has an origin of its own, serves it there.
@@ -89,7 +95,7 @@ func (s *server) serveRealm(scheme, address string, settings *tls.Config, failed
 		}
 		origin = scheme + "://" + listener.Addr().String()
 		s.realm = origin + tokenPath
-		go func() { failed <- serve(listener, settings, http.HandlerFunc(s.tokenOrigin)) }()
+		go func() { failed <- serve(listener, settings, http.HandlerFunc(s.tokenOrigin), s.count) }()
 	}
 	if s.config.Token.Realm != "" {
 		s.realm = s.config.Token.Realm
@@ -97,12 +103,13 @@ func (s *server) serveRealm(scheme, address string, settings *tls.Config, failed
 	return origin, nil
 }
 
-func serve(listener net.Listener, settings *tls.Config, handler http.Handler) error {
+func serve(listener net.Listener, settings *tls.Config, handler http.Handler, count func(net.Conn, http.ConnState)) error {
 	server := &http.Server{
 		Handler:           handler,
 		TLSConfig:         settings,
 		ReadHeaderTimeout: 10 * time.Second,
 		ConnContext:       numberConnection,
+		ConnState:         count,
 		// Refused handshakes are part of the tests; what matters of them is seen by the client.
 		ErrorLog: log.New(os.Stderr, "registry: ", 0),
 	}

@@ -5,8 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"os"
+	"os/signal"
 	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/api/v2"
@@ -24,6 +30,11 @@ type server struct {
 	log           *accessLog
 	routes        *mux.Router
 	registry      http.Handler
+
+	// draining is set when the registry is about to end.
+	draining atomic.Bool
+	// connected counts the open connections.
+	connected atomic.Int64
 
 	// Known once the listeners are bound.
 	service string
@@ -87,6 +98,9 @@ func (s *server) tokenOrigin(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) recorded(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *record)) {
+	if s.draining.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	line := newRecord(r)
 	counted := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	serve(counted, line)
@@ -94,9 +108,40 @@ func (s *server) recorded(w http.ResponseWriter, r *http.Request, serve func(htt
 	s.log.write(line)
 }
 
+// drainOnSignal returns a channel that is closed when the registry may end gracefully after SIGTERM: every client that was
+// connected has been told with an answer to connect again, so that no request is lost, or the time for that is over.
+func (s *server) drainOnSignal() <-chan struct{} {
+	ended := make(chan struct{})
+	if s.config.DrainMilliseconds == 0 {
+		return ended
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go func() {
+		<-signals
+		s.draining.Store(true)
+		deadline := time.Now().Add(time.Duration(s.config.DrainMilliseconds) * time.Millisecond)
+		for s.connected.Load() > 0 && time.Now().Before(deadline) {
+			time.Sleep(10 * time.Millisecond)
+		}
+		close(ended)
+	}()
+	return ended
+}
+
+// count is the ConnState of the servers.
+func (s *server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.connected.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.connected.Add(-1)
+	}
+}
+
 func (s *server) serveRegistry(w http.ResponseWriter, r *http.Request, line *record) {
 	who, err := s.authenticator.authenticate(r)
-	line.Kind, line.Subject = who.kind, who.subject
+	line.Kind, line.Subject, line.Key = who.kind, who.subject, who.key
 	name := s.repository(r)
 	if err == nil {
 		err = s.authorize(who, r.Method, r.URL.Path, name)

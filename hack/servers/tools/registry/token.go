@@ -75,7 +75,7 @@ func (s *tokenSigner) parse(value string) (identity, bool) {
 // not granted is left out of the token instead of refusing it.
 func (s *server) issueToken(w http.ResponseWriter, r *http.Request, log *record) {
 	who, err := s.authenticator.realm(r)
-	log.Kind, log.Subject = who.kind, who.subject
+	log.Kind, log.Subject, log.Key = who.kind, who.subject, who.key
 	if err != nil {
 		log.Reason = err.Error()
 		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
