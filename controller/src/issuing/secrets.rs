@@ -5,7 +5,6 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
     Client, Resource,
@@ -143,7 +142,7 @@ impl KubeSecrets {
                 .send(request.map(Body::from))
                 .await
                 .map_err(|error| error.to_string())?;
-            self.clock.observe(response.headers(), Timestamp::now());
+            self.clock.observe(response.headers());
             let status = response.status();
             let body = response
                 .into_body()

@@ -200,6 +200,7 @@ impl<I: SecretIo> IssuingTask<I> {
 
     fn tick(&mut self) {
         self.ticked = Instant::now();
+        self.see_clock();
         // With a wrong clock nothing is due, and what was waits for a look at it.
         let is_due = self.skewed || self.ring.next_due(self.clocks()).is_some_and(|due| due <= TICK);
         let clock = &self.inputs.clock;
@@ -226,6 +227,7 @@ impl<I: SecretIo> IssuingTask<I> {
         {
             self.outlet.show_advisories(authority.advisories());
         }
+        self.see_clock();
         // A revoked key is not accepted for a moment, and a key that its owner wants at once does not wait first.
         self.handle(Event::Revoked(self.signing_secrets.revoked()), None);
         self.handle(Event::Activated(self.signing_secrets.activated()), None);
@@ -349,9 +351,11 @@ impl<I: SecretIo> IssuingTask<I> {
         self.handle(Event::Tick, None);
     }
 
-    /// Takes over what the last answer said about the API server's clock.
+    /// Takes over what the last answer said about the API server's clock, and every step of ours since.
     fn see_clock(&mut self) {
-        let Some(skew) = self.inputs.clock.skew() else { return };
+        let Some(skew) = self.inputs.clock.skew((self.inputs.wall)()) else {
+            return;
+        };
         self.outlet.metrics.set_clock_skew(skew.as_secs_f64());
         let skewed = is_skewed(skew);
         if skewed != self.skewed {

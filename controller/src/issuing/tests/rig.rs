@@ -151,7 +151,7 @@ impl Inner {
         }
         let date = httpdate::fmt_http_date((self.wall.now() + self.ahead).into());
         let headers = HeaderMap::from_iter([(DATE, HeaderValue::try_from(date).unwrap())]);
-        self.clock.observe(&headers, self.wall.now());
+        self.clock.observe(&headers);
         let planned = self
             .failures
             .iter_mut()
