@@ -4,6 +4,7 @@
 //! dropped, and also when this process is killed. Output goes to a log file, whose tail explains a failed start.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, OpenOptions},
     io::Write,
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
@@ -45,15 +46,29 @@ impl Guard<'_> {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
+        self.run(Command::new(program).args(arguments))
+    }
+
+    /// Starts a command with its program, arguments, folder and variables.
+    pub fn run(&self, wanted: &Command) -> Result<Guarded> {
         let log = OpenOptions::new().create(true).append(true).open(self.log)?;
         let mut command = Command::new(&servers::ensure()?.guard);
         command.arg(format!("-grace={}ms", self.grace.as_millis()));
         if let Some(folder) = self.remove {
             command.arg("-remove").arg(folder);
         }
+        if let Some(folder) = wanted.get_current_dir() {
+            command.current_dir(folder);
+        }
+        for (name, value) in wanted.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command
-            .arg(program)
-            .args(arguments)
+            .arg(wanted.get_program())
+            .args(wanted.get_args())
             .envs(self.environment.iter().copied())
             // Ctrl-C is for this process alone: it ends its children in the right order, or by its own end.
             .process_group(0)
@@ -105,6 +120,14 @@ impl Guarded {
         self.order(b"k")
     }
 
+    /// Waits until the child ends by itself.
+    pub fn wait(mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("it has ended already")?;
+        // To close it would end the child.
+        let _input = child.stdin.take();
+        Ok(child.wait()?)
+    }
+
     fn order(mut self, order: &[u8]) -> Result<ExitStatus> {
         let mut child = self.child.take().context("it has ended already")?;
         let mut input = child.stdin.take();
@@ -153,10 +176,15 @@ fn tail(log: &Path) -> String {
 ///
 /// Below the ports that systems give to outgoing connections: there are many of those in a test, and one would take the
 /// port of a server that has not started yet.
+///
+/// None is given twice in one process: suites that start together would take each other's before they are bound.
 pub fn free_port() -> Result<u16> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..PORT_ATTEMPTS {
         let port = rand::random_range(PORTS);
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !given.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
             return Ok(port);
         }
     }
