@@ -86,7 +86,12 @@ impl Env {
 
     /// Starts a further replica: same objects, signing Secret and issuer URL, its own ports and storage. Does not wait.
     pub fn replica(&self, ports: Ports, more: &[&str]) -> Result<Controller> {
-        let fixed = self.flags(&self.ports.issuer_url());
+        self.replica_as(&self.ports.issuer_url(), ports, more)
+    }
+
+    /// The same as an issuer of another URL, which leads to the port of one of the replicas.
+    pub fn replica_as(&self, issuer: &str, ports: Ports, more: &[&str]) -> Result<Controller> {
+        let fixed = self.flags(issuer);
         let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Controller::start(&self.installation, ports, &flags)
     }
@@ -130,9 +135,14 @@ impl Env {
 
     /// The same as an issuer of another URL, which leads to the controller's port somehow.
     pub fn start_as(&self, issuer: &str, more: &[&str]) -> Result<Controller> {
-        let fixed = self.flags(issuer);
+        self.replica_as(issuer, self.ports, more)
+    }
+
+    /// Starts the controller with more environment variables, without waiting.
+    pub fn start_with(&self, environment: &[(&'static str, String)], more: &[&str]) -> Result<Controller> {
+        let fixed = self.flags(&self.ports.issuer_url());
         let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        Controller::start(&self.installation, self.ports, &flags)
+        Controller::start_with(environment, &self.installation, self.ports, &flags)
     }
 
     /// Creates a tenant's namespace.

@@ -14,8 +14,15 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Asks `probe` until it says yes.
 pub async fn until<F: Future<Output = Result<bool>>>(what: &str, mut probe: impl FnMut() -> F) -> Result<()> {
+    until_within(DEADLINE, what, async || probe().await).await
+}
+
+/// The same with a limit of its own.
+pub async fn until_within(limit: Duration, what: &str, mut probe: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let asking = async {
         let mut ticks = tokio::time::interval(INTERVAL);
+        // A slow answer is not made up for by asking more often.
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if probe().await? {
@@ -23,9 +30,9 @@ pub async fn until<F: Future<Output = Result<bool>>>(what: &str, mut probe: impl
             }
         }
     };
-    match tokio::time::timeout(DEADLINE, asking).await {
+    match tokio::time::timeout(limit, asking).await {
         Ok(result) => result,
-        Err(_) => bail!("not within {} s: {what}", DEADLINE.as_secs()),
+        Err(_) => bail!("not within {} s: {what}", limit.as_secs()),
     }
 }
 

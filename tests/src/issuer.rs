@@ -42,6 +42,15 @@ impl Env {
         Ok(())
     }
 
+    /// Removes an annotation of the signing Secret.
+    pub async fn remove_signing_secret_annotation(&self, annotation: &str) -> Result<()> {
+        let patch = json!({"metadata": {"annotations": {annotation: null}}});
+        let params = PatchParams::default();
+        let secrets: Api<Secret> = self.secrets(&self.installation.namespace);
+        secrets.patch(SIGNING_SECRET, &params, &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
     /// Deletes the signing Secret.
     pub async fn delete_signing_secret(&self) -> Result<()> {
         let secrets: Api<Secret> = self.secrets(&self.installation.namespace);

@@ -1,9 +1,12 @@
 //! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
 
+pub mod clock;
 pub mod command;
 pub mod documents;
 pub mod env;
 pub mod fault_registry;
+pub mod fleet;
+pub mod front;
 pub mod http;
 pub mod issuer;
 pub mod observe;

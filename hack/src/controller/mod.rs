@@ -97,7 +97,7 @@ pub fn built() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Controller {
     process: Mutex<Option<Guarded>>,
-    namespace: String,
+    environment: Vec<(&'static str, String)>,
     flags: Vec<String>,
     ports: Ports,
     folder: TempDir,
@@ -148,6 +148,16 @@ impl Controller {
     /// Starts the controller of an installation with `flags` beside the ones for its addresses and storage. Loopback
     /// registries are allowed unless `flags` say themselves what is. Does not wait: see [`Controller::wait_ready`].
     pub fn start(installation: &Installation, ports: Ports, flags: &[&str]) -> Result<Self> {
+        Self::start_with(&[], installation, ports, flags)
+    }
+
+    /// The same with more environment variables.
+    pub fn start_with(
+        environment: &[(&'static str, String)],
+        installation: &Installation,
+        ports: Ports,
+        flags: &[&str],
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("mintmark-controller-").tempdir()?;
         let mut all = vec![
             "run".to_owned(),
@@ -169,7 +179,10 @@ impl Controller {
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
         let controller = Self {
             process: Mutex::new(None),
-            namespace: installation.namespace.clone(),
+            environment: [("RUNTIME_NAMESPACE", installation.namespace.clone())]
+                .into_iter()
+                .chain(environment.iter().cloned())
+                .collect(),
             flags: all,
             ports,
             folder,
@@ -196,13 +209,14 @@ impl Controller {
     /// The same with `more` flags for this start, which win over the ones before.
     pub fn resume_with(&self, more: &[&str]) -> Result<()> {
         let log = self.log_file();
+        let environment: Vec<_> = self.environment.iter().map(|(name, value)| (*name, &**value)).collect();
         let guard = Guard {
             name: "mintmark",
             log: &log,
             grace: GRACE,
             remove: Some(self.folder.path()),
             capture: false,
-            environment: &[("RUNTIME_NAMESPACE", &self.namespace)],
+            environment: &environment,
         };
         let flags = self.flags.iter().map(String::as_str).chain(more.iter().copied());
         *self.lock() = Some(guard.start(binary()?, flags)?);
