@@ -4,15 +4,18 @@
 //! left out and why.
 
 use std::{
+    fs,
     path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::NamedTempFile;
 
 use crate::{
     controller::{self, BINARY_VARIABLE},
+    process::{Guard, Guarded},
     report,
     servers::{self, PATHS_VARIABLE, go_command},
     workspace::{cargo, execute},
@@ -31,31 +34,89 @@ pub fn run() -> Result<()> {
     steps.run("servers", || servers::ensure().map(drop))?;
     steps.run("gofmt and go vet", check_go)?;
     steps.run("cargo clippy", || {
-        execute(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        execute(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+        execute(apart("clippy").args(["--", "-D", "warnings"]))
     })?;
     let denied = steps.run("cargo deny", cargo_deny)?;
     // All targets at once: the controller alone would have other features, and so its dependencies be built twice.
     steps.run("cargo build", || {
-        execute(cargo().args(["build", "--workspace", "--all-targets"]))
+        execute(cargo().args(["build", "--workspace", "--all-targets"]))?;
+        execute(&mut apart("build"))
     })?;
-    steps.run("cargo test", || {
-        let mut tests = cargo();
-        tests.args(["test", "--workspace"]);
-        tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
-        tests.env(BINARY_VARIABLE, controller::built()?);
-        execute(&mut tests)
-    })?;
+    let rotation = Rotation::start()?;
+    steps.run("cargo test", || execute(tests()?.arg("--workspace")))?;
     if zot.is_some() {
         steps.run("zot", || {
-            let mut tests = cargo();
-            tests.args(["test", "--package", "mintmark-tests", "--test", "zot"]);
-            tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
-            tests.env(BINARY_VARIABLE, controller::built()?);
-            execute(&mut tests)
+            execute(tests()?.args(["--package", "mintmark-tests", "--test", "zot"]))
         })?;
     }
+    steps.run("rest of rotation", || rotation.end())?;
     summary(&steps, denied, zot.as_deref(), started.elapsed());
     Ok(())
+}
+
+/// A cargo command for the test targets that `--workspace` leaves out.
+fn apart(command: &str) -> Command {
+    let mut cargo = cargo();
+    cargo.args([
+        command,
+        "--package",
+        "mintmark-tests",
+        "--test",
+        "rotation",
+        "--test",
+        "zot",
+    ]);
+    cargo
+}
+
+/// `cargo test` with what is built already.
+fn tests() -> Result<Command> {
+    let mut tests = cargo();
+    tests.arg("test");
+    tests.env(PATHS_VARIABLE, serde_json::to_string(servers::ensure()?)?);
+    tests.env(BINARY_VARIABLE, controller::built()?);
+    Ok(tests)
+}
+
+/// The suites about rotation. They wait for minutes and work little: all at once, beside the other suites. They end with
+/// this process.
+struct Rotation {
+    process: Guarded,
+    output: NamedTempFile,
+}
+
+impl Rotation {
+    fn start() -> Result<Self> {
+        let output = NamedTempFile::new()?;
+        let mut command = tests()?;
+        command.args([
+            "--package",
+            "mintmark-tests",
+            "--test",
+            "rotation",
+            "--",
+            "--test-threads=32",
+        ]);
+        let guard = Guard {
+            name: "rotation",
+            log: output.path(),
+            grace: Duration::from_secs(5),
+            remove: None,
+            capture: false,
+            environment: &[],
+        };
+        let process = guard.run(&command)?;
+        Ok(Self { process, output })
+    }
+
+    /// Waits for their end and shows what they said.
+    fn end(self) -> Result<()> {
+        let status = self.process.wait()?;
+        report::progress(fs::read_to_string(self.output.path())?);
+        ensure!(status.success(), "the suites about rotation ended with {status}");
+        Ok(())
+    }
 }
 
 #[derive(Default)]
