@@ -1,7 +1,10 @@
 //! The names under which one signing key and its CA appear: in the documents, in the ring, in a registry's access log.
 
 use anyhow::{Context, Result};
-use mintmark_hack::pki::{KeyAndCertificate, TestCa};
+use mintmark_hack::{
+    digest::hex,
+    pki::{KeyAndCertificate, TestCa},
+};
 use x509_parser::{extensions::ParsedExtension, pem::parse_x509_pem};
 
 use crate::issuer::authority;
@@ -48,10 +51,4 @@ impl Keys {
 /// The base64 of PEM text without lines that begin or end a block, without line breaks.
 pub fn body(pem: &str) -> String {
     pem.lines().filter(|line| !line.starts_with('-')).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
