@@ -14,4 +14,5 @@ pub mod publish;
 pub mod reconcile;
 pub mod registry;
 pub mod runtime;
+pub mod semver;
 pub mod watch;

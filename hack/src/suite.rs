@@ -22,6 +22,9 @@ use crate::{
     zot,
 };
 
+/// The Go modules with code of ours.
+const OWN_GO: [&str; 2] = ["semver", "tools"];
+
 /// Runs all steps.
 pub fn run() -> Result<()> {
     let started = Instant::now();
@@ -151,7 +154,7 @@ fn summary(steps: &Steps, denied: bool, zot: Option<&Path>, total: Duration) {
 fn check_go() -> Result<()> {
     let output = Command::new("gofmt")
         .arg("-l")
-        .arg(servers::module_dir("tools"))
+        .args(OWN_GO.map(servers::module_dir))
         .output()
         .context("cannot run gofmt")?;
     if !output.status.success() || !output.stdout.is_empty() {
@@ -161,7 +164,9 @@ fn check_go() -> Result<()> {
         );
         bail!("gofmt would change: {files}{error}");
     }
-    execute(go_command("tools").args(["vet", "./..."]))
+    OWN_GO
+        .iter()
+        .try_for_each(|module| execute(go_command(module).args(["vet", "./..."])))
 }
 
 /// Returns whether cargo-deny is there.
