@@ -76,12 +76,15 @@ pub struct TagError;
 impl Tag {
     /// Parses a tag.
     pub fn parse(text: &str) -> Result<Self, TagError> {
-        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let starts = text.chars().next().is_some_and(word);
-        let continues = text.chars().all(|c| word(c) || c == '.' || c == '-');
-        (starts && continues && text.len() <= MAX_TAG_LEN)
-            .then(|| Self(text.to_owned()))
-            .ok_or(TagError)
+        Self::is_valid(text).then(|| Self(text.to_owned())).ok_or(TagError)
+    }
+
+    /// Whether a text is a tag, for those that look at many.
+    pub fn is_valid(text: &str) -> bool {
+        let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+        let starts = text.bytes().next().is_some_and(word);
+        let continues = text.bytes().all(|c| word(c) || c == b'.' || c == b'-');
+        starts && continues && text.len() <= MAX_TAG_LEN
     }
 
     /// The tag's text.

@@ -20,5 +20,7 @@ mod limits;
 mod redirect;
 #[path = "registry/support.rs"]
 mod support;
+#[path = "registry/tags.rs"]
+mod tags;
 #[path = "registry/token.rs"]
 mod token;

@@ -147,6 +147,9 @@ pub struct RegistryFlags {
     /// Largest accepted manifest in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024)]
     pub manifest_max_size: u64,
+    /// Largest accepted tag list in bytes, all its pages together.
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, value_parser = clap::value_parser!(u64).range(1..))]
+    pub tag_list_max_bytes: u64,
     /// Upper bound for spec.timeout.
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = go_duration)]
     pub max_timeout: Duration,

@@ -190,6 +190,7 @@ pub fn registry(flags: &RunFlags, own: &[IpNet], observer: AuditObserver) -> Reg
         addresses: AddressPolicy::new(deny, registry.registry_allow_cidrs.clone()),
         insecure_credential_hosts: flags.credential.allow_insecure_credentials.clone(),
         manifest_max_size: registry.manifest_max_size,
+        tag_list_max_bytes: registry.tag_list_max_bytes,
         concurrency: size(registry.registry_concurrency),
         idle_connections: size(registry.registry_idle_connections),
         max_transports: size(registry.registry_max_transports),

@@ -39,6 +39,10 @@ impl Observer for AuditObserver {
         self.0.registry_request(host, outcome.as_str());
     }
 
+    fn invalid_tags(&self, count: usize) {
+        self.0.invalid_tags(count);
+    }
+
     fn presented(&self, presentation: Presentation<'_>) {
         tracing::info!(target: AUDIT, namespace = presentation.namespace, uid = presentation.object_uid,
             credential = &*presentation.generation.0, origin = %presentation.origin, outcome = presentation.outcome.as_str(),

@@ -25,6 +25,10 @@ pub struct RegistryConfig {
     pub insecure_credential_hosts: Vec<HostGlob>,
     /// `--manifest-max-size`, in bytes.
     pub manifest_max_size: u64,
+    /// `--tag-list-max-bytes`: all pages of a tag list together, in bytes.
+    pub tag_list_max_bytes: u64,
+    /// Most pages of a tag list.
+    pub tag_list_max_pages: usize,
     /// `--registry-concurrency`: passes at a time per host; one namespace gets at most half of them.
     pub concurrency: usize,
     /// `--registry-idle-connections`: idle connections in all; one namespace gets at most half of them.
@@ -102,6 +106,8 @@ impl Default for RegistryConfig {
             addresses: AddressPolicy::default(),
             insecure_credential_hosts: Vec::new(),
             manifest_max_size: 4 * 1024 * 1024,
+            tag_list_max_bytes: 16 * 1024 * 1024,
+            tag_list_max_pages: 2_000,
             concurrency: 16,
             idle_connections: 2048,
             max_transports: 256,

@@ -87,6 +87,15 @@ pub enum Failure {
     /// A redirect we do not follow.
     #[error("redirect refused: {0}")]
     RedirectRefused(&'static str),
+    /// A next page of a list that we do not ask for.
+    #[error("next page refused: {0}")]
+    LinkRefused(&'static str),
+    /// A list without end, or nearly so.
+    #[error("tag list has more than {limit} pages")]
+    TooManyPages {
+        /// The limit.
+        limit: usize,
+    },
     /// What came is not what was promised.
     #[error("invalid content: {0}")]
     Invalid(#[from] InvalidContent),

@@ -16,6 +16,7 @@ mod failure;
 mod glob;
 mod hash;
 mod ledger;
+mod link;
 mod lru;
 mod manifest;
 mod observe;
@@ -24,6 +25,7 @@ mod pool;
 mod request;
 mod resolver;
 mod session;
+mod tags;
 mod tls;
 mod token;
 mod url;
@@ -39,6 +41,7 @@ pub use self::{
     observe::{NoObserver, Observer, Outcome, Presentation},
     resolver::{Lookup, SystemLookup},
     session::{Session, SessionSpec, WaitListener},
+    tags::{TagPage, TagScan},
     tls::{CaBundle, CaBundleError},
     url::{Origin, RepositoryUrl, Scope, UrlError},
 };

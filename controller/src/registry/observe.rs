@@ -87,6 +87,9 @@ pub trait Observer: Send + Sync {
     /// One request to `host` (with port when it is not the scheme's default) ended.
     fn request(&self, host: &str, outcome: Outcome);
 
+    /// A tag list had entries that are no tags.
+    fn invalid_tags(&self, count: usize);
+
     /// The first presentation of a credential generation to an origin, for the audit log.
     fn presented(&self, presentation: Presentation<'_>);
 }
@@ -97,6 +100,8 @@ pub struct NoObserver;
 
 impl Observer for NoObserver {
     fn request(&self, _host: &str, _outcome: Outcome) {}
+
+    fn invalid_tags(&self, _count: usize) {}
 
     fn presented(&self, _presentation: Presentation<'_>) {}
 }

@@ -55,11 +55,18 @@ impl Session {
         Err(failure::of_status(status, &headers, &body, anonymous, Self::now()))
     }
 
+    /// `path` below `/v2/<repository>/` on the registry's own origin.
+    pub(super) fn own_url(&self, path: &str) -> Result<Url, Failure> {
+        let url = format!("{}/v2/{}/{path}", self.origin, self.spec.url.repository());
+        Url::parse(&url).map_err(|_| Failure::Setup("request URL"))
+    }
+
     /// Sends a call and follows its redirects. The answer has any status but a redirect's.
     pub(super) async fn follow(&mut self, call: &Call, identity: Identity<'_>) -> Result<Answer, Failure> {
-        let repository = self.spec.url.repository();
-        let url = format!("{}/v2/{repository}/{}", self.origin, call.path);
-        let mut url = Url::parse(&url).map_err(|_| Failure::Setup("request URL"))?;
+        let mut url = match &call.target {
+            Some(target) => target.clone(),
+            None => self.own_url(&call.path)?,
+        };
         let mut origin = self.origin.clone();
         // Once off the origin, a way back does not bring the credential back.
         let mut own = true;

@@ -14,6 +14,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout_at},
 };
+use url::Url;
 
 use super::{
     Shared,
@@ -76,6 +77,8 @@ pub(super) struct Call {
     pub(super) accept: Option<&'static str>,
     /// First byte wanted, when not all are.
     pub(super) from: u64,
+    /// Where it goes when that is more than the path: a page of a list, on the registry's own origin.
+    pub(super) target: Option<Url>,
 }
 
 impl Call {
@@ -85,6 +88,7 @@ impl Call {
             path: format!("manifests/{reference}"),
             accept: Some(manifest::ACCEPT),
             from: 0,
+            target: None,
         }
     }
 
@@ -94,6 +98,7 @@ impl Call {
             path: format!("blobs/{digest}"),
             accept: None,
             from: 0,
+            target: None,
         }
     }
 }

@@ -154,7 +154,7 @@ pub struct Repositories {
 
 #[derive(Debug, Default)]
 struct Repository {
-    tags: HashMap<String, String>,
+    tags: BTreeMap<String, String>,
     manifests: HashMap<String, (String, Bytes)>,
     blobs: HashMap<String, Bytes>,
 }
@@ -173,6 +173,14 @@ impl Repositories {
         let digest = repository.tags.get(reference).map_or(reference, String::as_str);
         let (media_type, bytes) = repository.manifests.get(digest)?;
         Some((digest.to_owned(), media_type.clone(), bytes.clone()))
+    }
+
+    /// Up to `n` tags after `last`, in their order, and whether there are more; none when there is no such repository.
+    pub fn tags(&self, repository: &str, n: usize, last: &str) -> Option<(Vec<String>, bool)> {
+        let tags = &self.repositories.get(repository)?.tags;
+        let mut after = tags.keys().filter(|tag| tag.as_str() > last).cloned();
+        let page = after.by_ref().take(n).collect();
+        Some((page, after.next().is_some()))
     }
 
     /// A blob by digest.

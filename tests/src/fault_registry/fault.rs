@@ -15,6 +15,8 @@ pub enum Route {
     ManifestGet,
     /// GET of a blob.
     Blob,
+    /// GET of a page of a tag list.
+    Tags,
     /// Any request whose path is exactly this.
     Path(String),
 }
@@ -109,6 +111,7 @@ impl Script {
                 Route::ManifestHead => request.method == Method::HEAD && path.contains("/manifests/"),
                 Route::ManifestGet => request.method == Method::GET && path.contains("/manifests/"),
                 Route::Blob => request.method == Method::GET && path.contains("/blobs/"),
+                Route::Tags => request.method == Method::GET && path.ends_with("/tags/list"),
                 Route::Path(wanted) => path == wanted,
             }
     }

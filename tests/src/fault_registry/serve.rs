@@ -7,7 +7,7 @@ use futures::{StreamExt as _, stream};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
     header::{
-        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RANGE, TRANSFER_ENCODING,
+        ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LINK, RANGE, TRANSFER_ENCODING,
         WWW_AUTHENTICATE,
     },
 };
@@ -36,7 +36,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Authority, Fault, Recorded, State, Tls, Verdict, record::Connection};
+use super::{Authority, Fault, Recorded, Repositories, State, Tls, Verdict, record::Connection};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -290,6 +290,8 @@ fn content(request: &Recorded, state: &State, ignore_range: bool) -> Response<By
             return unknown();
         };
         ("application/octet-stream".to_owned(), digest.to_owned(), bytes)
+    } else if let Some(repository) = path.strip_suffix("/tags/list") {
+        return tags(request, &repositories, repository).unwrap_or_else(unknown);
     } else {
         return if path.is_empty() {
             plain(StatusCode::OK, "{}")
@@ -321,6 +323,25 @@ fn content(request: &Recorded, state: &State, ignore_range: bool) -> Response<By
             .body(Bytes::new())
             .unwrap(),
     }
+}
+
+/// A page of a tag list, with a relative `Link` to the next one.
+fn tags(request: &Recorded, repositories: &Repositories, repository: &str) -> Option<Response<Bytes>> {
+    let query = |name: &str| {
+        let (_, query) = request.target.split_once('?')?;
+        query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    };
+    let n = query("n").map_or(usize::MAX, |n| n.parse().unwrap());
+    let (tags, more) = repositories.tags(repository, n, query("last").unwrap_or_default())?;
+    let mut answer = Response::builder().header(CONTENT_TYPE, "application/json");
+    if let Some(last) = tags.last().filter(|_| more) {
+        let target = format!("/v2/{repository}/tags/list?n={n}&last={last}");
+        answer = answer.header(LINK, format!("<{target}>; rel=\"next\""));
+    }
+    let document = serde_json::json!({"name": repository, "tags": tags});
+    Some(answer.body(document.to_string().into()).unwrap())
 }
 
 fn plain(status: StatusCode, body: &'static str) -> Response<Bytes> {

@@ -45,12 +45,17 @@ impl Lookup for TestLookup {
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) requests: Mutex<Vec<(String, Outcome)>>,
+    pub(crate) invalid_tags: Mutex<usize>,
     pub(crate) presented: Mutex<Vec<(String, String, String, Outcome)>>,
 }
 
 impl Observer for Seen {
     fn request(&self, host: &str, outcome: Outcome) {
         self.requests.lock().unwrap().push((host.to_owned(), outcome));
+    }
+
+    fn invalid_tags(&self, count: usize) {
+        *self.invalid_tags.lock().unwrap() += count;
     }
 
     fn presented(&self, presentation: Presentation<'_>) {

@@ -51,6 +51,7 @@ pub(super) struct Families {
     pub(super) events_dropped: Family<Labels<1>, Counter>,
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
+    pub(super) invalid_tags: Counter,
     pub(super) issuer_input: Family<Labels<2>, Number>,
     pub(super) key_store_failures: Family<Labels<2>, Counter>,
     pub(super) key_store_replaced: Family<Labels<1>, Counter>,
@@ -132,6 +133,11 @@ impl Families {
             foreign_status_writes: d.counters(
                 "mintmark_foreign_status_writes",
                 "Objects whose status another writer changed after us",
+            ),
+            invalid_tags: d.metric(
+                "mintmark_registry_invalid_tags",
+                "Entries of tag lists that are no tags and were left out",
+                Counter::default(),
             ),
             issuer_input: d.metric(
                 "mintmark_issuer_input_state",

@@ -152,6 +152,13 @@ impl Metrics {
         self.families().registry_requests.record(host, outcome);
     }
 
+    /// Tag lists had so many entries that are no tags.
+    pub fn invalid_tags(&self, count: usize) {
+        self.families()
+            .invalid_tags
+            .inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
     /// Objects of `kind` that wait for a pass.
     pub fn set_queue_depth(&self, kind: &'static str, depth: usize) {
         self.families()
