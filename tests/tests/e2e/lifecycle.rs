@@ -338,7 +338,6 @@ async fn a_digest_needs_no_resolving_and_no_reference_means_latest() -> Result<(
 }
 
 #[rstest]
-#[case::semver(json!({"ref": {"semver": ">=1.0.0"}}), "ref.semver")]
 #[case::ignore(json!({"ignore": "*.md"}), "ignore")]
 #[case::empty_ignore(json!({"ignore": ""}), "ignore")]
 #[case::copy(json!({"layerSelector": {"operation": "copy"}}), "layerSelector.operation")]

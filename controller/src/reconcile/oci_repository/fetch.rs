@@ -12,6 +12,7 @@ use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Dige
 use super::{
     Reference, ValidatedOciRepository,
     dereference::{self, Referents},
+    newest::{Undetermined, newest_tag},
     progress::Drift,
     status,
     store::{self, Blob, Opened},
@@ -207,15 +208,29 @@ impl<'a> Pull<'a> {
 
     /// The revision and the manifest's digest. A digest reference costs no request.
     async fn resolve(&self, session: &mut Session) -> Result<(String, Digest), StepError> {
-        match &self.spec.reference {
-            Reference::Tag(tag) => {
-                let digest = session
-                    .resolve(tag.as_str())
+        let newest;
+        let tag = match &self.spec.reference {
+            Reference::Digest(digest) => return Ok((digest.to_string(), digest.clone())),
+            Reference::Tag(tag) => tag.as_str(),
+            Reference::Semver(range) => {
+                newest = newest_tag(session, range)
                     .await
-                    .map_err(|error| pull_failure(&error, "failed to determine artifact digest"))?;
-                Ok((format!("{tag}@{digest}"), digest))
+                    .map_err(|error| self.undetermined(&error))?;
+                &newest
             }
-            Reference::Digest(digest) => Ok((digest.to_string(), digest.clone())),
+        };
+        let digest = session
+            .resolve(tag)
+            .await
+            .map_err(|error| pull_failure(&error, "failed to determine artifact digest"))?;
+        Ok((format!("{tag}@{digest}"), digest))
+    }
+
+    fn undetermined(&self, error: &Undetermined) -> StepError {
+        let context = format!("failed to determine the artifact tag for '{}'", self.object.spec.url);
+        match error {
+            Undetermined::Registry(error) => registry_failure(error, reason::READ_OPERATION_FAILED, &context),
+            error => StepError::fetch(reason::READ_OPERATION_FAILED, format!("{context}: {error}")),
         }
     }
 
@@ -261,10 +276,15 @@ impl<'a> Pull<'a> {
 
 /// A registry failure as a condition; `context` says what was being done.
 fn pull_failure(error: &RegistryError, context: &str) -> StepError {
+    registry_failure(error, reason::OCI_ARTIFACT_PULL_FAILED, context)
+}
+
+/// The same with the reason for what is not about who we are.
+fn registry_failure(error: &RegistryError, otherwise: &'static str, context: &str) -> StepError {
     let reason = if error.is_authentication() {
         reason::AUTHENTICATION_FAILED
     } else {
-        reason::OCI_ARTIFACT_PULL_FAILED
+        otherwise
     };
     let message = format!("{context}: {}", error.message());
     if error.retryable() {

@@ -4,6 +4,7 @@
 mod dereference;
 mod events;
 mod fetch;
+mod newest;
 mod progress;
 mod status;
 mod store;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use mintmark_api::{
     artifact::Artifact,
-    condition::{Condition, reason},
+    condition::{Condition, FETCH_FAILED, reason},
     oci_repository::{OciRepository, OciRepositoryStatus},
 };
 use rstest::rstest;
@@ -18,6 +18,7 @@ use crate::{
     content::Limits,
     credential::Wanted,
     reconcile::{Policy, Settings, StepError},
+    semver::TagForm,
 };
 
 fn settings() -> Settings {
@@ -51,7 +52,6 @@ fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
 }
 
 #[rstest]
-#[case(json!({"ref": {"semver": ">1"}}), "spec.ref.semver is not supported yet")]
 #[case(json!({"layerSelector": {"operation": "copy"}}), "spec.layerSelector.operation is not supported yet")]
 #[case(json!({"secretRef": {"name": "s"}}), "spec.secretRef is not supported yet")]
 #[case(json!({"serviceAccountName": "s"}), "spec.serviceAccountName is not supported yet")]
@@ -95,6 +95,39 @@ fn a_valid_spec_holds_sorted_audiences_and_clamped_times() {
     let by_digest = validate(&json!({"ref": {"tag": "v1", "digest": digest}})).unwrap();
     assert!(matches!(by_digest.reference, Reference::Digest(found) if found.as_str() == digest));
     assert_eq!(by_digest.credential, Wanted::Anonymous);
+}
+
+#[rstest]
+#[case::constraint(json!({"semver": "1.x || newest"}), r#"semver '1.x || newest' parse error: improper constraint: " newest""#)]
+#[case::filter(json!({"semver": "1.x", "semverFilter": "("}), "spec.ref.semverFilter: not a regular expression: unclosed group")]
+fn an_unusable_range_is_retried_as_in_flux(#[case] reference: Value, #[case] why: &str) {
+    let error = validate(&json!({ "ref": reference })).unwrap_err();
+    let expected = format!("failed to determine the artifact tag for 'oci://registry.example/team/app': {why}");
+    assert!(error.message.starts_with(&expected), "{error}");
+    assert_eq!(error.reason, reason::READ_OPERATION_FAILED);
+    assert_eq!(error.policy, Policy::Transient);
+    assert_eq!(error.condition, Some(FETCH_FAILED));
+}
+
+#[rstest]
+#[case::digest_first(json!({"digest": format!("sha256:{}", "ab".repeat(32)), "semver": "bad", "tag": "v1"}), "digest")]
+#[case::then_semver(json!({"digest": "", "semver": "1.x", "tag": "v1"}), "semver")]
+#[case::then_tag(json!({"semver": "", "semverFilter": "(", "tag": "v1"}), "tag")]
+fn one_field_of_the_reference_counts(#[case] reference: Value, #[case] which: &str) {
+    let found = match validate(&json!({ "ref": reference })).unwrap().reference {
+        Reference::Digest(_) => "digest",
+        Reference::Semver(_) => "semver",
+        Reference::Tag(_) => "tag",
+    };
+    assert_eq!(found, which);
+}
+
+#[rstest]
+#[case("application/vnd.cncf.helm.chart.content.v1.tar+gzip", TagForm::HelmChart)]
+#[case("application/vnd.cncf.flux.content.v1.tar+gzip", TagForm::Plain)]
+fn the_layer_tells_how_a_version_stands_in_a_tag(#[case] layer: &str, #[case] form: TagForm) {
+    let valid = validate(&json!({"ref": {"semver": "1.x"}, "layerSelector": {"mediaType": layer}})).unwrap();
+    assert!(matches!(valid.reference, Reference::Semver(range) if range.form == form));
 }
 
 fn address() -> AdvertisedAddress {

@@ -16,7 +16,11 @@ use crate::{
     credential::{Audience, Wanted},
     reconcile::{Settings, StepError},
     registry::{Origin, RepositoryUrl},
+    semver::{Constraint, TagFilter, TagForm, TagRange},
 };
+
+/// Media type of the layer with a Helm chart, as `helm push` makes it.
+const HELM_CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 
 /// An OCIRepository whose every value is usable.
 #[derive(Debug, Clone)]
@@ -41,9 +45,11 @@ pub struct ValidatedOciRepository {
     pub timeout: Duration,
 }
 
-/// A tag or a digest.
+/// A digest, a range of tags, or a tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
+    /// The newest tag of a range, looked for in every pass.
+    Semver(Arc<TagRange>),
     /// The revision is what the registry says the tag is.
     Tag(Tag),
     /// The revision is known.
@@ -51,7 +57,8 @@ pub enum Reference {
 }
 
 impl ValidatedOciRepository {
-    /// Checks every field. Every error is terminal: nothing but an edit of the object or of the flags mends it.
+    /// Checks every field. Every error but an unusable range, which Flux retries, is terminal: nothing but an edit of the
+    /// object or of the flags mends it.
     pub fn new(object: &OciRepository, settings: &Settings) -> Result<Self, StepError> {
         let spec = &object.spec;
         unsupported_fields(spec)?;
@@ -67,7 +74,7 @@ impl ValidatedOciRepository {
         let origin = url.origin(spec.insecure);
         check_issuer_secret(object, settings)?;
         Ok(Self {
-            reference: reference(spec.reference.as_ref())?,
+            reference: reference(spec)?,
             layer_media_type: spec
                 .layer_selector
                 .as_ref()
@@ -100,14 +107,12 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
             ..StepError::terminal(reason::VERIFICATION_NOT_SUPPORTED, message)
         });
     }
-    let semver = |reference: &OciRepositoryRef| matches!(reference.selection(), Selection::Semver { .. });
     let operation = spec
         .layer_selector
         .as_ref()
         .map(LayerSelector::operation)
         .unwrap_or_default();
     let unsupported = [
-        ("ref.semver", spec.reference.as_ref().is_some_and(semver)),
         ("layerSelector.operation", operation != LayerOperation::Extract),
         // A credential and a secretRef contradict each other; that message is the more telling one.
         ("secretRef", spec.secret_ref.is_some() && spec.credential.is_none()),
@@ -124,7 +129,7 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
     }
 }
 
-fn reference(reference: Option<&OciRepositoryRef>) -> Result<Reference, StepError> {
+fn reference(spec: &OciRepositorySpec) -> Result<Reference, StepError> {
     let default = Selection::Tag(DEFAULT_TAG);
     let invalid = |what: &str, text: &str, error: &dyn std::fmt::Display| {
         StepError::terminal(
@@ -132,14 +137,35 @@ fn reference(reference: Option<&OciRepositoryRef>) -> Result<Reference, StepErro
             format!("spec.ref.{what} '{text}' is invalid: {error}"),
         )
     };
-    match reference.map_or(default, OciRepositoryRef::selection) {
+    match spec.reference.as_ref().map_or(default, OciRepositoryRef::selection) {
         Selection::Digest(text) => Digest::parse(text)
             .map(Reference::Digest)
             .map_err(|error| invalid("digest", text, &error)),
         Selection::Tag(text) => Tag::parse(text)
             .map(Reference::Tag)
             .map_err(|error| invalid("tag", text, &error)),
-        Selection::Semver { .. } => Err(StepError::unsupported("ref.semver")),
+        Selection::Semver { range, filter } => {
+            let undetermined = |why: String| {
+                let message = format!("failed to determine the artifact tag for '{}': {why}", spec.url);
+                StepError::fetch(reason::READ_OPERATION_FAILED, message)
+            };
+            let constraint = Constraint::parse(range)
+                .map_err(|error| undetermined(format!("semver '{range}' parse error: {error}")))?;
+            let filter = filter
+                .map(TagFilter::new)
+                .transpose()
+                .map_err(|error| undetermined(format!("spec.ref.semverFilter: {error}")))?;
+            let layer = spec.layer_selector.as_ref().and_then(LayerSelector::media_type);
+            let form = match layer {
+                Some(HELM_CHART_LAYER) => TagForm::HelmChart,
+                _ => TagForm::Plain,
+            };
+            Ok(Reference::Semver(Arc::new(TagRange {
+                constraint,
+                filter,
+                form,
+            })))
+        }
     }
 }
 
