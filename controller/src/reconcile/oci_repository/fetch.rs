@@ -121,10 +121,7 @@ impl<'a> Pull<'a> {
         if self.is_stored(&revision, &binding) {
             return Ok(());
         }
-        let tag = revision.rsplit_once('@').map_or(revision.as_str(), |(tag, _)| tag);
-        self.drift
-            .known(format!("building artifact: new revision '{revision}' for '{tag}'"));
-        self.outdated = self.opened.record.as_ref().map(|_| revision.clone());
+        self.outdated = self.new_revision(&revision);
         let record = self
             .fetch(
                 &mut session,
@@ -146,6 +143,19 @@ impl<'a> Pull<'a> {
             .record
             .as_ref()
             .is_some_and(|record| record.revision == revision && record.binding == *binding)
+    }
+
+    /// Tells what is built. Returns the revision if another one is stored; content may differ without that.
+    fn new_revision(&self, revision: &str) -> Option<String> {
+        let stored = self.opened.record.as_ref();
+        if stored.is_some_and(|record| record.revision == revision) {
+            self.drift.known("building artifact".to_owned());
+            return None;
+        }
+        let tag = revision.rsplit_once('@').map_or(revision, |(tag, _)| tag);
+        self.drift
+            .known(format!("building artifact: new revision '{revision}' for '{tag}'"));
+        stored.map(|_| revision.to_owned())
     }
 
     fn credential_source(&self) -> Result<Arc<ObjectCredential>, StepError> {
@@ -240,7 +250,7 @@ impl<'a> Pull<'a> {
         })?;
         // The registry is done with; others may have its permit while this layer is extracted.
         session.leave();
-        store::store(self.ctx, &self.opened.key, blob, draft).await
+        store::store(self.ctx, &self.opened.key, self.spec.layer_operation, blob, draft).await
     }
 
     async fn download(&self, session: &mut Session, layer: &Descriptor) -> Result<Blob, Download> {

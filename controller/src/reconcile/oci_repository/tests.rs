@@ -52,11 +52,10 @@ fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
 
 #[rstest]
 #[case(json!({"ref": {"semver": ">1"}}), "spec.ref.semver is not supported yet")]
-#[case(json!({"layerSelector": {"operation": "copy"}}), "spec.layerSelector.operation is not supported yet")]
+#[case(json!({"layerSelector": {"operation": "move"}}), "spec.layerSelector.operation is not supported yet")]
 #[case(json!({"secretRef": {"name": "s"}}), "spec.secretRef is not supported yet")]
 #[case(json!({"serviceAccountName": "s"}), "spec.serviceAccountName is not supported yet")]
 #[case(json!({"proxySecretRef": {"name": "s"}}), "spec.proxySecretRef is not supported yet")]
-#[case(json!({"ignore": ""}), "spec.ignore is not supported yet")]
 fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] message: &str) {
     let error = validate(&more).unwrap_err();
     assert_eq!(
@@ -154,7 +153,7 @@ fn a_retryable_failure_does_not_observe_the_generation() {
 
 #[test]
 fn a_terminal_failure_stalls_and_observes_the_generation() {
-    let status = status(&object(&json!({})), &failed(StepError::unsupported("ignore")));
+    let status = status(&object(&json!({})), &failed(StepError::unsupported("ref.semver")));
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(
         summary(&status.conditions),

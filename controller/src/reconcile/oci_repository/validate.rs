@@ -29,6 +29,8 @@ pub struct ValidatedOciRepository {
     pub reference: Reference,
     /// Media type of the layer to take; the first layer when absent.
     pub layer_media_type: Option<String>,
+    /// What becomes of the layer.
+    pub layer_operation: LayerOperation,
     /// As the object has it, for the record.
     pub layer_selector: Option<LayerSelector>,
     /// What to present.
@@ -73,6 +75,7 @@ impl ValidatedOciRepository {
                 .as_ref()
                 .and_then(LayerSelector::media_type)
                 .map(str::to_owned),
+            layer_operation: layer_operation(spec),
             layer_selector: spec.layer_selector.clone(),
             cert_secret: spec.cert_secret_ref.as_ref().map(|reference| reference.name.clone()),
             interval: spec.interval.to_std().max(settings.min_interval),
@@ -101,14 +104,12 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
         });
     }
     let semver = |reference: &OciRepositoryRef| matches!(reference.selection(), Selection::Semver { .. });
-    let operation = spec
-        .layer_selector
-        .as_ref()
-        .map(LayerSelector::operation)
-        .unwrap_or_default();
     let unsupported = [
         ("ref.semver", spec.reference.as_ref().is_some_and(semver)),
-        ("layerSelector.operation", operation != LayerOperation::Extract),
+        (
+            "layerSelector.operation",
+            layer_operation(spec) == LayerOperation::Unknown,
+        ),
         // A credential and a secretRef contradict each other; that message is the more telling one.
         ("secretRef", spec.secret_ref.is_some() && spec.credential.is_none()),
         (
@@ -116,12 +117,18 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
             spec.service_account_name().is_some() && spec.credential.is_none(),
         ),
         ("proxySecretRef", spec.proxy_secret_ref.is_some()),
-        ("ignore", spec.ignore.is_some()),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(StepError::unsupported(field)),
         None => Ok(()),
     }
+}
+
+fn layer_operation(spec: &OciRepositorySpec) -> LayerOperation {
+    spec.layer_selector
+        .as_ref()
+        .map(LayerSelector::operation)
+        .unwrap_or_default()
 }
 
 fn reference(reference: Option<&OciRepositoryRef>) -> Result<Reference, StepError> {
