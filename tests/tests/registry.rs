@@ -16,6 +16,8 @@ mod certificate;
 mod content;
 #[path = "registry/limits.rs"]
 mod limits;
+#[path = "registry/login.rs"]
+mod login;
 #[path = "registry/redirect.rs"]
 mod redirect;
 #[path = "registry/support.rs"]

@@ -4,6 +4,8 @@ use futures::future::BoxFuture;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use secrecy::SecretString;
 
+use super::Login;
+
 /// A value of a token's `aud` claim: 1–255 characters, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Audience(String);
@@ -81,11 +83,22 @@ pub struct CertificateCredential {
     pub generation: CredentialGeneration,
 }
 
+/// What a pull secret holds for a registry.
+#[derive(Clone, Debug)]
+pub struct LoginCredential {
+    /// User name and password, or a token.
+    pub login: Arc<Login>,
+    /// Which version of which Secret.
+    pub generation: CredentialGeneration,
+}
+
 /// What one request presents.
 #[derive(Clone, Debug)]
 pub enum Presented {
     /// Nothing: the object names no credential.
     Anonymous,
+    /// A login, sent only when the registry asks for one.
+    Login(LoginCredential),
     /// A bearer token.
     Jwt(JwtCredential),
     /// A TLS client certificate.
@@ -97,6 +110,7 @@ impl Presented {
     pub fn generation(&self) -> Option<&CredentialGeneration> {
         match self {
             Self::Anonymous => None,
+            Self::Login(login) => Some(&login.generation),
             Self::Jwt(jwt) => Some(&jwt.generation),
             Self::Certificate(certificate) => Some(&certificate.generation),
         }

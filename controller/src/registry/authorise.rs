@@ -3,6 +3,8 @@
 //! What each kind of credential sends first, and what it does on 401, is one table; a credential is never replaced by a
 //! weaker one. `WWW-Authenticate` counts on 401 only: registries send misleading ones elsewhere.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,10 +22,13 @@ use super::{
     token::TokenRequest,
     url::Origin,
 };
-use crate::credential::{CredentialGeneration, JwtCredential, Presented};
+use crate::credential::{CredentialGeneration, JwtCredential, LoginCredential, Presented};
 
 /// User name beside a JWT as password where none is configured.
 const JWT_USER: &str = "jwt";
+
+/// How long a pull secret's bearer token is sent unasked, once a registry took it: nothing says how long it lives.
+const REGISTRY_TOKEN_KEPT: Duration = Duration::from_hours(1);
 
 impl Session {
     /// Sends a call with the current credential, once more with a fresh one if a token was refused. Tells whether the object
@@ -58,10 +63,14 @@ impl Session {
                 Identity {
                     certificate,
                     authorization: first.as_ref(),
+                    minted: is_minted(presented),
                 },
             )
             .await;
-        self.note_presentation(presented, &self.origin.clone(), &result);
+        // A login is presented only where the registry asks for it.
+        if first.is_some() || certificate.is_some() {
+            self.note_presentation(presented, &self.origin.clone(), &result);
+        }
         let answer = result?;
         if answer.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -72,6 +81,7 @@ impl Session {
         }
         let refused = || match presented {
             Presented::Anonymous => Failure::CredentialRequired,
+            Presented::Login(_) => Failure::LoginRefused,
             _ => Failure::NotAccepted { fresh },
         };
         let grant = self
@@ -82,15 +92,20 @@ impl Session {
                 other => other,
             })?;
         let second = authorization(presented, Some(&grant))?;
-        let answer = self
+        let result = self
             .follow(
                 call,
                 Identity {
                     certificate,
                     authorization: second.as_ref(),
+                    minted: is_minted(presented),
                 },
             )
-            .await?;
+            .await;
+        if matches!(presented, Presented::Login(_)) && matches!(grant, Grant::Basic) {
+            self.note_presentation(presented, &self.origin.clone(), &result);
+        }
+        let answer = result?;
         if answer.response.status() == StatusCode::UNAUTHORIZED {
             self.challenges(answer).await?;
             return Err(refused());
@@ -106,12 +121,28 @@ impl Session {
         challenges: &[Challenge],
         refused: Option<&Grant>,
     ) -> Result<Grant, Failure> {
+        if let Presented::Login(LoginCredential { login, .. }) = presented
+            && let Some(token) = &login.registry_token
+        {
+            return match refused {
+                Some(_) => Err(Failure::LoginRefused),
+                None => Ok(Grant::Token {
+                    token: token.clone(),
+                    expires: Instant::now() + REGISTRY_TOKEN_KEPT,
+                }),
+            };
+        }
         if let Some(request) = TokenRequest::for_challenge(challenges) {
             return self.exchange(presented, request).await;
         }
         match presented {
             // Basic was tried already: at first with a user name, or as a grant.
             Presented::Jwt(jwt) if jwt.username.is_none() && !matches!(refused, Some(Grant::Basic)) => Ok(Grant::Basic),
+            Presented::Login(credential)
+                if credential.login.has_password() && !matches!(refused, Some(Grant::Basic)) =>
+            {
+                Ok(Grant::Basic)
+            }
             _ => Err(Failure::NotAccepted { fresh: false }),
         }
     }
@@ -170,11 +201,13 @@ impl Session {
 
 /// Which minting this is; anonymous pulls share one name that no minting has.
 fn generation(presented: &Presented) -> CredentialGeneration {
-    match presented {
-        Presented::Anonymous => CredentialGeneration("anonymous".into()),
-        Presented::Jwt(jwt) => jwt.generation.clone(),
-        Presented::Certificate(certificate) => certificate.generation.clone(),
-    }
+    let generation = presented.generation().cloned();
+    generation.unwrap_or_else(|| CredentialGeneration("anonymous".into()))
+}
+
+/// Whether it is a credential that speaks for the object: the user chose how a login of their own travels.
+pub(super) fn is_minted(presented: &Presented) -> bool {
+    matches!(presented, Presented::Jwt(_) | Presented::Certificate(_))
 }
 
 /// The Authorization header for a credential and what was learned about the registry.
@@ -183,6 +216,9 @@ fn authorization(presented: &Presented, grant: Option<&Grant>) -> Result<Option<
         (_, Some(Grant::Token { token, .. })) => bearer(token).map(Some),
         (Presented::Jwt(jwt), None) if jwt.username.is_none() => bearer(&jwt.token).map(Some),
         (Presented::Jwt(jwt), _) => basic(jwt).map(Some),
+        (Presented::Login(credential), Some(Grant::Basic)) => {
+            basic_login(&credential.login.username, &credential.login.password).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -193,8 +229,12 @@ fn bearer(token: &SecretString) -> Result<HeaderValue, Failure> {
 
 /// The JWT as password of HTTP basic authentication (RFC 7617).
 pub(super) fn basic(jwt: &JwtCredential) -> Result<HeaderValue, Failure> {
-    let user = jwt.username.as_deref().unwrap_or(JWT_USER);
-    let plain = Zeroizing::new(format!("{user}:{}", jwt.token.expose_secret()));
+    basic_login(jwt.username.as_deref().unwrap_or(JWT_USER), &jwt.token)
+}
+
+/// User name and password for HTTP basic authentication (RFC 7617).
+pub(super) fn basic_login(user: &str, password: &SecretString) -> Result<HeaderValue, Failure> {
+    let plain = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
     secret_header(&Zeroizing::new(format!(
         "Basic {}",
         Zeroizing::new(BASE64_STANDARD.encode(plain.as_bytes())).as_str()

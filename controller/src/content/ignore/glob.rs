@@ -3,7 +3,7 @@
 
 /// A compiled element.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob(Option<Vec<Token>>);
+pub(crate) struct Glob(Option<Vec<Token>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Token {
@@ -14,13 +14,13 @@ enum Token {
 }
 
 impl Glob {
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self(compile(text))
     }
 
     /// Whether the whole of `name` matches. Takes at most `pattern × name` steps, which it adds to `steps`: a `*` gives
     /// way only to the next one.
-    pub(super) fn matches(&self, name: &str, steps: &mut u64) -> bool {
+    pub(crate) fn matches(&self, name: &str, steps: &mut u64) -> bool {
         let Some(tokens) = &self.0 else {
             return false;
         };

@@ -9,6 +9,7 @@ mod collect;
 mod glob;
 mod pattern;
 
+pub(crate) use glob::Glob;
 use pattern::Pattern;
 
 /// What the patterns say about a path.

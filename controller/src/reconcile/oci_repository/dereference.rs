@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::Api;
+use kube::{Api, Client};
 use mintmark_api::{condition::reason, oci_repository::OciRepository};
 
 use crate::{
@@ -114,4 +114,15 @@ pub async fn cert_secret(
     let known = (name.to_owned(), referents.clone());
     ctx.known_referents.lock().insert(key.clone(), known);
     Ok(referents)
+}
+
+/// A Secret in the object's namespace, or what is wrong with it, for a message.
+pub async fn secret(client: &Client, key: &ObjectKey, name: &str) -> Result<Secret, String> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
+    match timely(api.get_opt(name)).await {
+        Ok(Some(secret)) => Ok(secret),
+        Ok(None) => Err(format!("Secret '{}/{name}' not found", key.namespace)),
+        Err(kube::Error::Api(status)) => Err(format!("Secret '{name}': {}", status.message)),
+        Err(_) => Err(format!("Secret '{name}': the API server cannot be reached")),
+    }
 }

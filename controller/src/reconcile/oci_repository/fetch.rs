@@ -12,6 +12,7 @@ use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Dige
 use super::{
     Reference, ValidatedOciRepository,
     dereference::{self, Referents},
+    login::{self, Login},
     progress::Drift,
     status,
     store::{self, Blob, Opened},
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     artifact::{Binding, CredentialBinding, Draft, Record},
     content::select_layer,
-    credential::{CredentialSource, ObjectCredential, Unavailable, Wanted},
+    credential::{CredentialSource, ObjectCredential, PullSecretSource, Unavailable, Wanted},
     reconcile::{
         Context, StepError,
         context::{generation, identity},
@@ -104,18 +105,13 @@ impl<'a> Pull<'a> {
 
     /// Pulls if there is something new.
     pub async fn run(&mut self) -> Result<(), StepError> {
-        let source = self.credential_source()?;
-        // Minted before the first request, so that a failure here is told as one of minting.
-        let minted = source.current().await;
-        self.credential = source.status();
-        minted.map_err(|error| {
-            StepError::fetch(
-                reason::AUTHENTICATION_FAILED,
-                format!("failed to get credential: {error}"),
-            )
-        })?;
+        let login = login::login(self.ctx, self.key, self.object, self.spec).await?;
+        let source: Arc<dyn CredentialSource> = match &login {
+            Some(login) => Arc::new(PullSecretSource::new(login.credential.clone())),
+            None => self.minting().await?,
+        };
         let referents = self.referents().await?;
-        let binding = self.binding(&referents);
+        let binding = self.binding(&referents, login.as_ref());
         let mut session = self.session(referents, source);
         let (revision, digest) = self.resolve(&mut session).await?;
         if self.is_stored(&revision, &binding) {
@@ -158,6 +154,21 @@ impl<'a> Pull<'a> {
         stored.map(|_| revision.to_owned())
     }
 
+    /// The source of the object's own credential, minted before the first request so that a failure is told as one of
+    /// minting.
+    async fn minting(&mut self) -> Result<Arc<ObjectCredential>, StepError> {
+        let source = self.credential_source()?;
+        let minted = source.current().await;
+        self.credential = source.status();
+        minted.map_err(|error| {
+            StepError::fetch(
+                reason::AUTHENTICATION_FAILED,
+                format!("failed to get credential: {error}"),
+            )
+        })?;
+        Ok(source)
+    }
+
     fn credential_source(&self) -> Result<Arc<ObjectCredential>, StepError> {
         let object = identity(self.object);
         let source = self
@@ -184,22 +195,25 @@ impl<'a> Pull<'a> {
         dereference::cert_secret(self.ctx, self.key, name, certificate).await
     }
 
-    fn binding(&self, referents: &Referents) -> Binding {
+    fn binding(&self, referents: &Referents, login: Option<&Login>) -> Binding {
+        let minted = self.credential.as_ref().map(|credential| CredentialBinding {
+            kind: credential.kind.to_string(),
+            subject: Some(credential.subject.clone()),
+            audiences: credential.audiences.clone(),
+        });
+        let mut versions = referents.versions.clone();
+        versions.extend(login.map(|login| login.referent.clone()));
         Binding {
             uid: self.object.uid().unwrap_or_default(),
             url: self.object.spec.url.clone(),
-            credential: self.credential.as_ref().map(|credential| CredentialBinding {
-                kind: credential.kind.to_string(),
-                subject: Some(credential.subject.clone()),
-                audiences: credential.audiences.clone(),
-            }),
-            referents: referents.versions.clone(),
+            credential: minted.or_else(|| login.map(|login| login.binding.clone())),
+            referents: versions,
             ignore: self.object.spec.ignore.clone(),
             layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
         }
     }
 
-    fn session(&self, referents: Referents, source: Arc<ObjectCredential>) -> Session {
+    fn session(&self, referents: Referents, source: Arc<dyn CredentialSource>) -> Session {
         let drift = self.drift.clone();
         let spec = SessionSpec {
             url: self.spec.url.clone(),

@@ -1,9 +1,10 @@
 //! One pass over an OCIRepository, from the object in the store to its status, its event and the time of the next pass.
-//! Reads the registry and at most the Secret of `certSecretRef`; writes the artifact, then the status, each at most once.
+//! Reads the registry and the Secrets that the object refers to; writes the artifact, then the status, each at most once.
 
 mod dereference;
 mod events;
 mod fetch;
+mod login;
 mod progress;
 mod status;
 mod store;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Reference, ValidatedOciRepository,
     status::{Findings, differs, progressing},
+    validate::LoginFrom,
 };
 use crate::{
     artifact::AdvertisedAddress,
@@ -53,8 +54,6 @@ fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
 #[rstest]
 #[case(json!({"ref": {"semver": ">1"}}), "spec.ref.semver is not supported yet")]
 #[case(json!({"layerSelector": {"operation": "move"}}), "spec.layerSelector.operation is not supported yet")]
-#[case(json!({"secretRef": {"name": "s"}}), "spec.secretRef is not supported yet")]
-#[case(json!({"serviceAccountName": "s"}), "spec.serviceAccountName is not supported yet")]
 #[case(json!({"proxySecretRef": {"name": "s"}}), "spec.proxySecretRef is not supported yet")]
 fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] message: &str) {
     let error = validate(&more).unwrap_err();
@@ -75,10 +74,37 @@ fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] mes
 #[case(json!({"credential": "SpiffeJWT", "audiences": ["a"], "secretRef": {"name": "s"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"credential": "Other", "audiences": ["a"]}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"certSecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"secretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"url": "oci://alpine", "credential": "SpiffeCertificate"}), reason::URL_INVALID)]
 fn what_only_an_edit_mends_is_terminal(#[case] more: Value, #[case] reason: &str) {
     let error = validate(&more).unwrap_err();
     assert_eq!((error.reason, error.policy), (reason, Policy::Terminal), "{error}");
+}
+
+#[rstest]
+#[case(json!({}), LoginFrom::Nobody)]
+#[case(json!({"secretRef": {"name": "s"}}), LoginFrom::SecretRef("s".to_owned()))]
+#[case(json!({"serviceAccountName": "a"}), LoginFrom::Account("a".to_owned()))]
+#[case(json!({"serviceAccountName": ""}), LoginFrom::Nobody)]
+#[case(json!({"secretRef": {"name": "s"}, "serviceAccountName": "a"}), LoginFrom::SecretRef("s".to_owned()))]
+#[case(json!({"serviceAccountName": "a", "credential": "ServiceAccountToken", "audiences": ["x"]}), LoginFrom::Nobody)]
+fn a_secret_ref_goes_before_the_account(#[case] more: Value, #[case] expected: LoginFrom) {
+    assert_eq!(validate(&more).unwrap().login, expected);
+}
+
+#[test]
+fn the_default_account_is_for_objects_that_name_none() {
+    let settings = Settings {
+        default_service_account: Some("default".to_owned()),
+        ..settings()
+    };
+    let login = |more: &Value| ValidatedOciRepository::new(&object(more), &settings).unwrap().login;
+    assert_eq!(login(&json!({})), LoginFrom::Account("default".to_owned()));
+    assert_eq!(
+        login(&json!({"serviceAccountName": "a"})),
+        LoginFrom::Account("a".to_owned())
+    );
+    assert_eq!(login(&json!({"credential": "SpiffeCertificate"})), LoginFrom::Nobody);
 }
 
 #[test]

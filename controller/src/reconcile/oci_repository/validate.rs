@@ -35,12 +35,25 @@ pub struct ValidatedOciRepository {
     pub layer_selector: Option<LayerSelector>,
     /// What to present.
     pub credential: Wanted,
+    /// Where a login comes from when there is no credential.
+    pub login: LoginFrom,
     /// Secret with the registry's CA.
     pub cert_secret: Option<String>,
     /// Time between passes, before jitter.
     pub interval: Duration,
     /// Bound of all registry I/O of a pass.
     pub timeout: Duration,
+}
+
+/// Who says which login is presented, in an object without a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// Nobody: the pull is anonymous, or the credential is another one.
+    Nobody,
+    /// The Secret of `secretRef`, which has to have one.
+    SecretRef(String),
+    /// The imagePullSecrets of this account, if one of them has one.
+    Account(String),
 }
 
 /// A tag or a digest.
@@ -77,6 +90,7 @@ impl ValidatedOciRepository {
                 .map(str::to_owned),
             layer_operation: layer_operation(spec),
             layer_selector: spec.layer_selector.clone(),
+            login: login_from(spec, settings),
             cert_secret: spec.cert_secret_ref.as_ref().map(|reference| reference.name.clone()),
             interval: spec.interval.to_std().max(settings.min_interval),
             timeout: spec.timeout().to_std().min(settings.max_timeout),
@@ -109,12 +123,6 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
         (
             "layerSelector.operation",
             layer_operation(spec) == LayerOperation::Unknown,
-        ),
-        // A credential and a secretRef contradict each other; that message is the more telling one.
-        ("secretRef", spec.secret_ref.is_some() && spec.credential.is_none()),
-        (
-            "serviceAccountName",
-            spec.service_account_name().is_some() && spec.credential.is_none(),
         ),
         ("proxySecretRef", spec.proxy_secret_ref.is_some()),
     ];
@@ -187,6 +195,21 @@ fn wanted(object: &OciRepository, settings: &Settings) -> Result<Wanted, StepErr
             reason::CREDENTIAL_INVALID,
             "spec.credential is unknown",
         )),
+    }
+}
+
+/// `secretRef` alone decides where there is one: a login is not replaced by another. With a credential there is none.
+fn login_from(spec: &OciRepositorySpec, settings: &Settings) -> LoginFrom {
+    if spec.credential.is_some() {
+        return LoginFrom::Nobody;
+    }
+    let account = spec
+        .service_account_name()
+        .or(settings.default_service_account.as_deref());
+    match (&spec.secret_ref, account) {
+        (Some(secret), _) => LoginFrom::SecretRef(secret.name.clone()),
+        (None, Some(account)) => LoginFrom::Account(account.to_owned()),
+        (None, None) => LoginFrom::Nobody,
     }
 }
 
