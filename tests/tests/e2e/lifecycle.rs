@@ -339,11 +339,6 @@ async fn a_digest_needs_no_resolving_and_no_reference_means_latest() -> Result<(
 
 #[rstest]
 #[case::semver(json!({"ref": {"semver": ">=1.0.0"}}), "ref.semver")]
-#[case::ignore(json!({"ignore": "*.md"}), "ignore")]
-#[case::empty_ignore(json!({"ignore": ""}), "ignore")]
-#[case::copy(json!({"layerSelector": {"operation": "copy"}}), "layerSelector.operation")]
-#[case::pull_secret(json!({"secretRef": {"name": "pull"}}), "secretRef")]
-#[case::account(json!({"serviceAccountName": "puller"}), "serviceAccountName")]
 #[case::proxy(json!({"proxySecretRef": {"name": "proxy"}}), "proxySecretRef")]
 #[tokio::test]
 async fn a_field_without_behaviour_stalls_and_an_edit_heals(#[case] more: Value, #[case] field: &str) -> Result<()> {
