@@ -18,6 +18,8 @@ mod content;
 mod limits;
 #[path = "registry/login.rs"]
 mod login;
+#[path = "registry/own_settings.rs"]
+mod own_settings;
 #[path = "registry/redirect.rs"]
 mod redirect;
 #[path = "registry/support.rs"]

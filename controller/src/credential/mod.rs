@@ -4,6 +4,7 @@
 //! minted. A credential and everything exchanged for it belong to one object and one [`CredentialGeneration`].
 
 mod audit;
+mod client_certificate;
 mod docker_config;
 mod freshness;
 mod object;
@@ -16,6 +17,7 @@ mod service_account;
 mod wanted;
 
 pub use audit::AuditObserver;
+pub use client_certificate::ClientCertificateError;
 pub use docker_config::{DockerConfig, DockerConfigError, Login};
 pub use object::ObjectCredential;
 pub use policy::{AllowedAudience, AudiencePolicy, AudienceRefusal};

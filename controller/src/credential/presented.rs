@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
 
 use super::Login;
@@ -75,12 +75,14 @@ pub struct JwtCredential {
 pub struct CertificateCredential {
     /// Leaf first, then intermediates; no root.
     pub chain: Arc<[CertificateDer<'static>]>,
-    /// The leaf's private key (PKCS#8). Never logged.
-    pub key: Arc<PrivatePkcs8KeyDer<'static>>,
+    /// The leaf's private key. Never logged.
+    pub key: Arc<PrivateKeyDer<'static>>,
     /// Common name or first attribute of the issuing CA's subject, for the message of a refused handshake.
     pub issuer: Arc<str>,
-    /// Which minting this is: the connection pool's key.
+    /// Which minting, or version of a Secret, this is: the connection pool's key.
     pub generation: CredentialGeneration,
+    /// Whether a server that does not ask for it is none to talk to. So it is where the certificate is the credential.
+    pub must_be_asked: bool,
 }
 
 /// What a pull secret holds for a registry.

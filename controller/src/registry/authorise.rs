@@ -17,7 +17,7 @@ use super::{
     error::Failure,
     ledger::{Grant, Holder},
     observe::{Outcome, Presentation},
-    request::{Identity, is_anonymous},
+    request::Identity,
     session::{Call, Session},
     token::TokenRequest,
     url::Origin,
@@ -39,7 +39,7 @@ impl Session {
         let exchanged = matches!(self.grant(&presented), Some(Grant::Token { .. }));
         let refused = match self.present(call, &presented, false).await {
             Err(Failure::NotAccepted { .. }) if !exchanged => presented,
-            other => return other.map(|answer| (answer, is_anonymous(&presented))),
+            other => return other.map(|answer| (answer, self.is_anonymous(&presented))),
         };
         if !matches!(refused, Presented::Jwt(_)) {
             return Err(Failure::NotAccepted { fresh: false });
@@ -51,24 +51,21 @@ impl Session {
 
     /// First request and answer to a challenge. The answer is anything but 401.
     async fn present(&mut self, call: &Call, presented: &Presented, fresh: bool) -> Result<Answer, Failure> {
-        let certificate = match presented {
-            Presented::Certificate(certificate) => Some(certificate),
-            _ => None,
-        };
+        let certificate = self.certificate(presented);
         let grant = self.grant(presented);
         let first = authorization(presented, grant.as_ref())?;
         let result = self
             .follow(
                 call,
                 Identity {
-                    certificate,
+                    certificate: certificate.as_ref(),
                     authorization: first.as_ref(),
                     minted: is_minted(presented),
                 },
             )
             .await;
         // A login is presented only where the registry asks for it.
-        if first.is_some() || certificate.is_some() {
+        if first.is_some() || matches!(presented, Presented::Certificate(_)) {
             self.note_presentation(presented, &self.origin.clone(), &result);
         }
         let answer = result?;
@@ -79,8 +76,9 @@ impl Session {
         if grant.is_some() {
             self.client.ledger.revoke(&self.spec.object_uid);
         }
+        let is_anonymous = self.is_anonymous(presented);
         let refused = || match presented {
-            Presented::Anonymous => Failure::CredentialRequired,
+            Presented::Anonymous if is_anonymous => Failure::CredentialRequired,
             Presented::Login(_) => Failure::LoginRefused,
             _ => Failure::NotAccepted { fresh },
         };
@@ -96,7 +94,7 @@ impl Session {
             .follow(
                 call,
                 Identity {
-                    certificate,
+                    certificate: certificate.as_ref(),
                     authorization: second.as_ref(),
                     minted: is_minted(presented),
                 },
@@ -177,7 +175,7 @@ impl Session {
 
     /// Tells the audit log when an origin meets a credential for the first time.
     pub(super) fn note_presentation(&self, presented: &Presented, origin: &Origin, result: &Result<Answer, Failure>) {
-        if is_anonymous(presented) {
+        if matches!(presented, Presented::Anonymous) {
             return;
         }
         let outcome = match result {

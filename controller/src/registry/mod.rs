@@ -21,6 +21,7 @@ mod manifest;
 mod observe;
 mod permits;
 mod pool;
+mod proxy;
 mod request;
 mod resolver;
 mod session;
@@ -37,6 +38,7 @@ pub use self::{
     glob::{HostGlob, HostGlobError},
     manifest::{Descriptor, ResolvedManifest},
     observe::{NoObserver, Observer, Outcome, Presentation},
+    proxy::{ProxyError, ProxySettings},
     resolver::{Lookup, SystemLookup},
     session::{Session, SessionSpec, WaitListener},
     tls::{CaBundle, CaBundleError},

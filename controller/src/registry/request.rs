@@ -21,7 +21,7 @@ use super::{
     session::{Call, Session},
     url::Origin,
 };
-use crate::credential::{CertificateCredential, Presented};
+use crate::credential::CertificateCredential;
 
 use std::sync::Arc;
 
@@ -134,6 +134,7 @@ impl Session {
         let to = Destination {
             origin: &origin,
             ca: self.spec.ca.as_ref(),
+            proxy: self.spec.proxy.as_ref(),
             reach,
             namespace: &self.spec.namespace,
         };
@@ -167,6 +168,7 @@ impl Session {
         let to = Destination {
             origin,
             ca: self.spec.ca.as_ref(),
+            proxy: self.spec.proxy.as_ref(),
             reach,
             namespace: &self.spec.namespace,
         };
@@ -224,31 +226,34 @@ impl Session {
         request: reqwest::Request,
         issuer: Option<&str>,
     ) -> Result<reqwest::Response, Failure> {
-        let (circuits, policy) = (&self.client.circuits, &self.client.config.retry);
+        let policy = &self.client.config.retry;
         self.client.pools.check_literal(origin, reach)?;
-        circuits
-            .admit(host, policy, Instant::now())
-            .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
+        // A proxy that a tenant chose says nothing about the host to others.
+        let circuits = self.spec.proxy.is_none().then_some(&self.client.circuits);
+        if let Some(circuits) = circuits {
+            circuits
+                .admit(host, policy, Instant::now())
+                .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
+        }
         let Ok(result) = timeout_at(self.deadline(), pool.client().execute(request)).await else {
             return Err(Failure::TimedOut);
         };
         match result.map_err(|error| failure::of_error(&error, host, issuer)) {
             Err(Failure::Unreachable) => {
-                circuits.failed(host, policy, Instant::now());
+                if let Some(circuits) = circuits {
+                    circuits.failed(host, policy, Instant::now());
+                }
                 Err(Failure::Unreachable)
             }
             Err(failure @ (Failure::AddressDenied { .. } | Failure::InsecureCredential)) => Err(failure),
             other => {
-                circuits.connected(host);
+                if let Some(circuits) = circuits {
+                    circuits.connected(host);
+                }
                 other
             }
         }
     }
-}
-
-/// Whether the credential is none at all.
-pub(super) fn is_anonymous(presented: &Presented) -> bool {
-    matches!(presented, Presented::Anonymous)
 }
 
 fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {

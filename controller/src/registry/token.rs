@@ -25,7 +25,7 @@ use super::{
     error::{Failure, InvalidContent, sanitise},
     failure,
     ledger::Grant,
-    request::{Ask, Identity, is_anonymous},
+    request::{Ask, Identity},
     session::Session,
     url::Origin,
 };
@@ -102,7 +102,7 @@ impl Session {
         Err(match status {
             StatusCode::UNAUTHORIZED => Failure::NotAccepted { fresh: false },
             status if status.is_redirection() => Failure::RedirectRefused("a token request is not redirected"),
-            status => failure::of_status(status, &headers, &body, is_anonymous(presented), Self::now()),
+            status => failure::of_status(status, &headers, &body, self.is_anonymous(presented), Self::now()),
         })
     }
 
@@ -167,11 +167,9 @@ impl Session {
                 .extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
             return self.ask_elsewhere(ask, realm).await;
         }
+        let certificate = self.certificate(presented);
         let identity = Identity {
-            certificate: match presented {
-                Presented::Certificate(certificate) => Some(certificate),
-                _ => None,
-            },
+            certificate: certificate.as_ref(),
             authorization: authorization.as_ref(),
             minted: is_minted(presented),
         };

@@ -339,7 +339,6 @@ async fn a_digest_needs_no_resolving_and_no_reference_means_latest() -> Result<(
 
 #[rstest]
 #[case::semver(json!({"ref": {"semver": ">=1.0.0"}}), "ref.semver")]
-#[case::proxy(json!({"proxySecretRef": {"name": "proxy"}}), "proxySecretRef")]
 #[tokio::test]
 async fn a_field_without_behaviour_stalls_and_an_edit_heals(#[case] more: Value, #[case] field: &str) -> Result<()> {
     let message = format!("spec.{field} is not supported yet");

@@ -9,7 +9,7 @@ use mintmark::{
     credential::{CredentialGeneration, Login, LoginCredential, Presented},
     registry::{Failure, Outcome, RegistryClient, RegistryConfig},
 };
-use mintmark_tests::fault_registry::{Artifact, ClientAuth, Fault, FaultRegistry, Recorded, Route, Tls, Verdict};
+use mintmark_tests::fault_registry::{Artifact, ClientAuth, Fault, FaultRegistry, Recorded, Route, Verdict};
 use rstest::rstest;
 
 use crate::support::*;
@@ -40,24 +40,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 async fn registry() -> Secure {
-    registry_and_stranger().await.0
-}
-
-/// A registry, and another server that its CA vouches for.
-async fn registry_and_stranger() -> (Secure, FaultRegistry) {
-    let (authority, ca) = server_pair();
-    let start = async |name: &str| {
-        let tls = Tls {
-            leaf: authority.server(&[name]),
-            client_auth: ClientAuth::None,
-            tls12_only: false,
-        };
-        let registry = FaultRegistry::start(Some(tls)).await;
-        registry.push(REPOSITORY, "v1", &Artifact::flux(&[("a.yaml", "a: 1\n")]));
-        registry
-    };
-    let registry = start("registry.test").await;
-    (Secure { registry, ca }, start("other.test").await)
+    registry_and_stranger(ClientAuth::None, ClientAuth::None).await.0
 }
 
 /// Lets in whoever has this Authorization header, and challenges others with this line.
@@ -149,7 +132,7 @@ async fn a_refused_login_fails_at_once() {
 #[case::any_https_realm(true)]
 #[tokio::test]
 async fn a_challenge_is_answered_with_an_exchange(#[case] elsewhere: bool) {
-    let (secure, stranger) = registry_and_stranger().await;
+    let (secure, stranger) = registry_and_stranger(ClientAuth::None, ClientAuth::None).await;
     let (realm, name) = if elsewhere {
         (&stranger, "other.test")
     } else {
@@ -190,7 +173,7 @@ async fn a_realm_in_the_clear_gets_nothing() {
 
 #[tokio::test]
 async fn only_the_registry_can_ask_for_a_login() {
-    let (secure, stranger) = registry_and_stranger().await;
+    let (secure, stranger) = registry_and_stranger(ClientAuth::None, ClientAuth::None).await;
     let challenge = format!("Bearer realm=\"{}/token\"", stranger.origin_as("other.test"));
     stranger.set_gate(move |_| Verdict::Challenge(vec![challenge.clone(), "Basic realm=\"x\"".to_owned()]));
     let target = format!("{}/v2/elsewhere", stranger.origin_as("other.test"));
@@ -261,7 +244,7 @@ async fn a_token_server_without_oauth2_is_asked_the_other_way() {
 
 #[tokio::test]
 async fn a_registry_token_is_a_bearer_token_for_the_registry_alone() {
-    let (secure, stranger) = registry_and_stranger().await;
+    let (secure, stranger) = registry_and_stranger(ClientAuth::None, ClientAuth::None).await;
     let challenge = format!("Bearer realm=\"{}/token\"", stranger.origin_as("other.test"));
     secure.registry.set_gate(gate(format!("Bearer {PASSWORD}"), challenge));
     let mut login = login("", "");

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     artifact::{Binding, CredentialBinding, Draft, Record},
     content::select_layer,
-    credential::{CredentialSource, ObjectCredential, PullSecretSource, Unavailable, Wanted},
+    credential::{CredentialSource, ObjectCredential, PullSecretSource, Unavailable},
     reconcile::{
         Context, StepError,
         context::{generation, identity},
@@ -110,7 +110,8 @@ impl<'a> Pull<'a> {
             Some(login) => Arc::new(PullSecretSource::new(login.credential.clone())),
             None => self.minting().await?,
         };
-        let referents = self.referents().await?;
+        let uid = self.object.uid().unwrap_or_default();
+        let referents = dereference::referents(self.ctx, self.key, &uid, self.spec).await?;
         let binding = self.binding(&referents, login.as_ref());
         let mut session = self.session(referents, source);
         let (revision, digest) = self.resolve(&mut session).await?;
@@ -187,14 +188,6 @@ impl<'a> Pull<'a> {
         })
     }
 
-    async fn referents(&self) -> Result<Referents, StepError> {
-        let Some(name) = &self.spec.cert_secret else {
-            return Ok(Referents::default());
-        };
-        let certificate = self.spec.credential == Wanted::SpiffeCertificate;
-        dereference::cert_secret(self.ctx, self.key, name, certificate).await
-    }
-
     fn binding(&self, referents: &Referents, login: Option<&Login>) -> Binding {
         let minted = self.credential.as_ref().map(|credential| CredentialBinding {
             kind: credential.kind.to_string(),
@@ -219,6 +212,8 @@ impl<'a> Pull<'a> {
             url: self.spec.url.clone(),
             insecure: !self.spec.origin.is_https(),
             ca: referents.ca,
+            client_certificate: referents.client_certificate,
+            proxy: referents.proxy,
             object_uid: self.object.uid().unwrap_or_default().into(),
             namespace: self.key.namespace.clone(),
             timeout: self.spec.timeout,

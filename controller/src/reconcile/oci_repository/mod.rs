@@ -4,6 +4,7 @@
 mod dereference;
 mod events;
 mod fetch;
+mod known;
 mod login;
 mod progress;
 mod status;
@@ -23,8 +24,8 @@ use mintmark_api::{
 };
 use mintmark_issuer::SigningSet;
 
-pub use dereference::KnownReferents;
 pub use fetch::Pull;
+pub use known::KnownReferents;
 pub use status::Outcome;
 pub use validate::{Reference, ValidatedOciRepository};
 

@@ -54,7 +54,6 @@ fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
 #[rstest]
 #[case(json!({"ref": {"semver": ">1"}}), "spec.ref.semver is not supported yet")]
 #[case(json!({"layerSelector": {"operation": "move"}}), "spec.layerSelector.operation is not supported yet")]
-#[case(json!({"proxySecretRef": {"name": "s"}}), "spec.proxySecretRef is not supported yet")]
 fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] message: &str) {
     let error = validate(&more).unwrap_err();
     assert_eq!(
@@ -75,6 +74,7 @@ fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] mes
 #[case(json!({"credential": "Other", "audiences": ["a"]}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"certSecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"secretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"proxySecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"url": "oci://alpine", "credential": "SpiffeCertificate"}), reason::URL_INVALID)]
 fn what_only_an_edit_mends_is_terminal(#[case] more: Value, #[case] reason: &str) {
     let error = validate(&more).unwrap_err();

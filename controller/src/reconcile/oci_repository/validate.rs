@@ -37,8 +37,10 @@ pub struct ValidatedOciRepository {
     pub credential: Wanted,
     /// Where a login comes from when there is no credential.
     pub login: LoginFrom,
-    /// Secret with the registry's CA.
+    /// Secret with the registry's CA and a client certificate, or either.
     pub cert_secret: Option<String>,
+    /// Secret with the proxy.
+    pub proxy_secret: Option<String>,
     /// Time between passes, before jitter.
     pub interval: Duration,
     /// Bound of all registry I/O of a pass.
@@ -92,6 +94,7 @@ impl ValidatedOciRepository {
             layer_selector: spec.layer_selector.clone(),
             login: login_from(spec, settings),
             cert_secret: spec.cert_secret_ref.as_ref().map(|reference| reference.name.clone()),
+            proxy_secret: spec.proxy_secret_ref.as_ref().map(|reference| reference.name.clone()),
             interval: spec.interval.to_std().max(settings.min_interval),
             timeout: spec.timeout().to_std().min(settings.max_timeout),
             url,
@@ -124,7 +127,6 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
             "layerSelector.operation",
             layer_operation(spec) == LayerOperation::Unknown,
         ),
-        ("proxySecretRef", spec.proxy_secret_ref.is_some()),
     ];
     match unsupported.iter().find(|(_, set)| *set) {
         Some((field, _)) => Err(StepError::unsupported(field)),
