@@ -12,7 +12,7 @@ use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Dige
 use super::{
     Reference, ValidatedOciRepository,
     dereference::{self, Referents},
-    login::{self, Login},
+    login::{self, Found, Login},
     progress::Drift,
     status,
     store::{self, Blob, Opened},
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     artifact::{Binding, CredentialBinding, Draft, Record},
     content::select_layer,
-    credential::{CredentialSource, ObjectCredential, PullSecretSource, Unavailable},
+    credential::{Annotated, CredentialSource, NamedUser, ObjectCredential, PullSecretSource, Unavailable, Wanted},
     reconcile::{
         Context, StepError,
         context::{generation, identity},
@@ -105,11 +105,7 @@ impl<'a> Pull<'a> {
 
     /// Pulls if there is something new.
     pub async fn run(&mut self) -> Result<(), StepError> {
-        let login = login::login(self.ctx, self.key, self.object, self.spec).await?;
-        let source: Arc<dyn CredentialSource> = match &login {
-            Some(login) => Arc::new(PullSecretSource::new(login.credential.clone())),
-            None => self.minting().await?,
-        };
+        let (source, login) = self.source().await?;
         let uid = self.object.uid().unwrap_or_default();
         let referents = dereference::referents(self.ctx, self.key, &uid, self.spec).await?;
         let binding = self.binding(&referents, login.as_ref());
@@ -155,10 +151,21 @@ impl<'a> Pull<'a> {
         stored.map(|_| revision.to_owned())
     }
 
-    /// The source of the object's own credential, minted before the first request so that a failure is told as one of
-    /// minting.
-    async fn minting(&mut self) -> Result<Arc<ObjectCredential>, StepError> {
-        let source = self.credential_source()?;
+    /// Where what is presented comes from, and the login if it is one.
+    async fn source(&mut self) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
+        Ok(match login::find(self.ctx, self.key, self.object, self.spec).await? {
+            Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
+            Found::Spec => (self.minting(&self.spec.credential).await?, None),
+            Found::Annotated(Annotated { wanted, username }) => {
+                (Arc::new(NamedUser::new(self.minting(&wanted).await?, username)), None)
+            }
+        })
+    }
+
+    /// The source of a credential of the object's own, minted before the first request so that a failure is told as one
+    /// of minting.
+    async fn minting(&mut self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
+        let source = self.credential_source(wanted)?;
         let minted = source.current().await;
         self.credential = source.status();
         minted.map_err(|error| {
@@ -170,12 +177,9 @@ impl<'a> Pull<'a> {
         Ok(source)
     }
 
-    fn credential_source(&self) -> Result<Arc<ObjectCredential>, StepError> {
+    fn credential_source(&self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
         let object = identity(self.object);
-        let source = self
-            .ctx
-            .credentials
-            .source(&object, &self.spec.credential, &self.spec.origin);
+        let source = self.ctx.credentials.source(&object, wanted, &self.spec.origin);
         source.map(Arc::new).map_err(|unavailable| match unavailable {
             Unavailable::NotConfigured(why) => StepError::terminal(reason::CREDENTIAL_NOT_CONFIGURED, why),
             Unavailable::WrongKey(why) => StepError::waiting_for_another_key(why),

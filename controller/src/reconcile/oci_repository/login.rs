@@ -1,6 +1,6 @@
-//! The login of an object without a credential: from the Secret of `secretRef`, or from the imagePullSecrets of its
-//! ServiceAccount. Reads both live, once per pass; needs get on Secrets and ServiceAccounts. A `secretRef` without a login
-//! for the registry fails, it is never an anonymous pull.
+//! What an object without a credential presents: the login in the Secret of `secretRef`, or what its ServiceAccount says: a
+//! token by annotations, or a login in one of its imagePullSecrets. Reads all live, once per pass; needs get on Secrets and
+//! ServiceAccounts. A `secretRef` without a login for the registry fails, it is never an anonymous pull.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, ResourceExt};
@@ -9,7 +9,7 @@ use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use super::{ValidatedOciRepository, dereference, validate::LoginFrom};
 use crate::{
     artifact::CredentialBinding,
-    credential::{LoginCredential, PullSecret, Target},
+    credential::{Annotated, LoginCredential, PullSecret, Target},
     reconcile::{Context, StepError},
     watch::ObjectKey,
 };
@@ -28,13 +28,49 @@ pub struct Login {
     pub referent: (String, String),
 }
 
-/// The login of `object`, none for an anonymous pull.
-pub async fn login(
+/// What is presented.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// What the spec says: its credential, or nothing.
+    Spec,
+    /// A login.
+    Login(Login),
+    /// A token that the account's annotations ask for.
+    Annotated(Annotated),
+}
+
+/// What `object` presents.
+pub async fn find(
     ctx: &Context<OciRepository>,
     key: &ObjectKey,
     object: &OciRepository,
     spec: &ValidatedOciRepository,
-) -> Result<Option<Login>, StepError> {
+) -> Result<Found, StepError> {
+    let uid = object.uid().unwrap_or_default();
+    match &spec.login {
+        LoginFrom::Nobody => Ok(Found::Spec),
+        LoginFrom::SecretRef(name) => {
+            let secrets = [pull_secret(ctx, key, name, "spec.secretRef").await?];
+            let login = choose("secretRef", &secrets, spec, &uid).ok_or_else(|| {
+                let (registry, repository) = (spec.origin.host_port(), spec.url.repository());
+                failed(format!(
+                    "Secret '{name}' of spec.secretRef has no login for '{registry}/{repository}'"
+                ))
+            })?;
+            Ok(Found::Login(login))
+        }
+        LoginFrom::Account(name) => {
+            let account = account(ctx, key, name).await?;
+            if let Some(annotated) = annotated(&account, name, spec)? {
+                return Ok(Found::Annotated(annotated));
+            }
+            let secrets = account_secrets(ctx, key, name, &account).await?;
+            Ok(choose("imagePullSecrets", &secrets, spec, &uid).map_or(Found::Spec, Found::Login))
+        }
+    }
+}
+
+fn choose(kind: &str, secrets: &[PullSecret], spec: &ValidatedOciRepository, uid: &str) -> Option<Login> {
     let host = spec.origin.host();
     let target = Target {
         host: &host,
@@ -42,23 +78,8 @@ pub async fn login(
         default_port: spec.origin.default_port(),
         repository: spec.url.repository(),
     };
-    let uid = object.uid().unwrap_or_default();
-    let (kind, secrets) = match &spec.login {
-        LoginFrom::Nobody => return Ok(None),
-        LoginFrom::SecretRef(name) => ("secretRef", vec![pull_secret(ctx, key, name, "spec.secretRef").await?]),
-        LoginFrom::Account(name) => ("imagePullSecrets", account_secrets(ctx, key, name).await?),
-    };
-    let Some((secret, credential)) = PullSecret::choose(&secrets, &target, &uid) else {
-        return match &spec.login {
-            LoginFrom::SecretRef(name) => Err(failed(format!(
-                "Secret '{name}' of spec.secretRef has no login for '{}/{}'",
-                spec.origin.host_port(),
-                spec.url.repository()
-            ))),
-            _ => Ok(None),
-        };
-    };
-    Ok(Some(Login {
+    let (secret, credential) = PullSecret::choose(secrets, &target, uid)?;
+    Some(Login {
         credential,
         binding: CredentialBinding {
             kind: kind.to_owned(),
@@ -66,16 +87,37 @@ pub async fn login(
             audiences: Vec::new(),
         },
         referent: (format!("Secret/{}", secret.name), secret.version.clone()),
-    }))
+    })
+}
+
+fn annotated(
+    account: &ServiceAccount,
+    name: &str,
+    spec: &ValidatedOciRepository,
+) -> Result<Option<Annotated>, StepError> {
+    let invalid = |why: &dyn std::fmt::Display| {
+        StepError::fetch(
+            reason::AUTHENTICATION_FAILED,
+            format!("failed to validate configuration: service account '{name}': {why}"),
+        )
+    };
+    let annotated = Annotated::read(account.annotations(), name, &spec.origin.host_port());
+    let annotated = annotated.map_err(|error| invalid(&error))?;
+    if annotated.is_some() && account.image_pull_secrets.as_ref().is_some_and(|list| !list.is_empty()) {
+        return Err(invalid(
+            &"credential annotations and imagePullSecrets exclude each other",
+        ));
+    }
+    Ok(annotated)
 }
 
 async fn account_secrets(
     ctx: &Context<OciRepository>,
     key: &ObjectKey,
     name: &str,
+    account: &ServiceAccount,
 ) -> Result<Vec<PullSecret>, StepError> {
-    let account = account(ctx, key, name).await?;
-    let references = account.image_pull_secrets.unwrap_or_default();
+    let references = account.image_pull_secrets.as_deref().unwrap_or_default();
     if references.len() > MAX_PULL_SECRETS {
         return Err(failed(format!(
             "service account '{name}' has more than {MAX_PULL_SECRETS} imagePullSecrets"
