@@ -10,6 +10,7 @@
 )]
 
 mod addresses;
+mod annotations;
 mod audiences;
 mod bad_content;
 mod ca_shapes;
@@ -27,6 +28,7 @@ mod leader_election;
 mod leaks;
 mod lifecycle;
 mod outage;
+mod own_settings;
 mod publish_configmap;
 mod pull_secrets;
 mod quiet;
