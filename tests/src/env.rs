@@ -195,7 +195,7 @@ impl Env {
         Ok(())
     }
 
-    /// The ServiceAccounts of a namespace.
+    /// The service accounts of a namespace.
     pub fn accounts(&self, namespace: &str) -> Api<ServiceAccount> {
         Api::namespaced(self.client.clone(), namespace)
     }

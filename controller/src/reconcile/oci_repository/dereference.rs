@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
 use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use secrecy::SecretString;
 
@@ -13,7 +13,6 @@ use crate::{
     credential::{CertificateCredential, CredentialGeneration, Wanted},
     reconcile::{Context, StepError},
     registry::{CaBundle, ProxySettings},
-    runtime::api_server::timely,
     watch::ObjectKey,
 };
 
@@ -178,15 +177,4 @@ fn version(secret: &Secret) -> String {
         secret.uid().unwrap_or_default(),
         secret.resource_version().unwrap_or_default()
     )
-}
-
-/// A Secret in the object's namespace, or what is wrong with it, for a message.
-pub async fn secret(client: &Client, key: &ObjectKey, name: &str) -> Result<Secret, String> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &key.namespace);
-    match timely(api.get_opt(name)).await {
-        Ok(Some(secret)) => Ok(secret),
-        Ok(None) => Err(format!("Secret '{}/{name}' not found", key.namespace)),
-        Err(kube::Error::Api(status)) => Err(format!("Secret '{name}': {}", status.message)),
-        Err(_) => Err(format!("Secret '{name}': the API server cannot be reached")),
-    }
 }

@@ -1,5 +1,5 @@
 //! Reads what objects refer to, one live GET per pass and referent, and remembers it: while the API server cannot be reached, a
-//! pass goes on with what was read last. Needs get on Secrets; nothing is ever listed or watched.
+//! pass goes on with what was read last. Needs get on Secrets and service accounts; nothing is ever listed or watched.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,18 @@ use std::{
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::Secret,
+    api::core::v1::{Secret, ServiceAccount},
 };
 use kube::{Api, Resource};
 use mintmark_api::oci_repository::OciRepository;
 use serde::de::DeserializeOwned;
 
-use super::dereference::{Proxy, Tls};
+use super::{
+    dereference::{Proxy, Tls},
+    login::Account,
+};
 use crate::{
+    credential::PullSecret,
     reconcile::{Context, StepError},
     runtime::api_server::{is_unreachable, timely},
     watch::ObjectKey,
@@ -34,9 +38,11 @@ type Place = (&'static str, String);
 pub(super) enum Known {
     Tls(Tls),
     Proxy(Proxy),
+    PullSecret(PullSecret),
+    Account(Account),
 }
 
-/// Something that is read from a Secret in the object's namespace.
+/// Something that is read from a Secret or ServiceAccount in the object's namespace.
 pub(super) trait Referent: Clone {
     /// Tells the ways of reading one Secret apart.
     const PLACE: &'static str;
@@ -72,6 +78,8 @@ macro_rules! referent {
 
 referent!(Tls, Secret);
 referent!(Proxy, Secret);
+referent!(PullSecret, Secret);
+referent!(Account, ServiceAccount);
 
 /// Why a referent was not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,11 +118,13 @@ impl KnownReferents {
         R::recall(known)
     }
 
-    /// Keeps what was read, in place of what another name held.
+    /// Keeps what was read. Of each kind only as many as an object can need: a renamed one replaces what nobody reads.
     fn keep<R: Referent>(&self, key: &ObjectKey, place: Place, referent: R) {
         let mut known = self.lock();
         let places = known.entry(key.clone()).or_default();
-        places.retain(|(kind, _), _| *kind != R::PLACE);
+        if R::PLACE != PullSecret::PLACE {
+            places.retain(|(kind, _), _| *kind != R::PLACE);
+        }
         places.insert(place, referent.remember());
     }
 
@@ -162,4 +172,33 @@ pub(super) async fn read<R: Referent>(
     let referent = parse(&source)?;
     ctx.known_referents.keep(key, place, referent.clone());
     Ok(referent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_of_reading_has_its_own_memory_and_the_object_takes_all_along() {
+        let known = KnownReferents::default();
+        let key = ObjectKey {
+            namespace: "a".into(),
+            name: "app".into(),
+        };
+        let place = |kind, name: &str| (kind, name.to_owned());
+        known.keep(&key, place(Tls::PLACE, "one"), Tls::default());
+        known.keep(&key, place(Account::PLACE, "one"), Account::default());
+        assert!(known.get::<Tls>(&key, &place(Tls::PLACE, "one")).is_some());
+        assert!(known.get::<Account>(&key, &place(Account::PLACE, "one")).is_some());
+        assert!(known.get::<Tls>(&key, &place(Account::PLACE, "one")).is_none());
+        known.keep(&key, place(Tls::PLACE, "two"), Tls::default());
+        assert!(
+            known.get::<Tls>(&key, &place(Tls::PLACE, "one")).is_none(),
+            "replaced by another name"
+        );
+        known.drop_one(&key, &place(Tls::PLACE, "two"));
+        assert!(known.get::<Tls>(&key, &place(Tls::PLACE, "two")).is_none());
+        known.forget(&key);
+        assert!(known.get::<Account>(&key, &place(Account::PLACE, "one")).is_none());
+    }
 }

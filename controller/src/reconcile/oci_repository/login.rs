@@ -1,12 +1,14 @@
 //! What an object without a credential presents: the login in the Secret of `secretRef`, or what its ServiceAccount says: a
 //! token by annotations, or a login in one of its imagePullSecrets. Reads all live, once per pass; needs get on Secrets and
-//! ServiceAccounts. A `secretRef` without a login for the registry fails, it is never an anonymous pull.
+//! service accounts. A `secretRef` without a login for the registry fails, it is never an anonymous pull.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use mintmark_api::{condition::reason, oci_repository::OciRepository};
 
-use super::{ValidatedOciRepository, dereference, validate::LoginFrom};
+use super::{ValidatedOciRepository, known, validate::LoginFrom};
 use crate::{
     artifact::CredentialBinding,
     credential::{Annotated, LoginCredential, PullSecret, Target},
@@ -26,6 +28,23 @@ pub struct Login {
     pub binding: CredentialBinding,
     /// Name and version of the Secret.
     pub referent: (String, String),
+}
+
+/// What is of use in a ServiceAccount.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    annotations: BTreeMap<String, String>,
+    pull_secrets: Vec<String>,
+}
+
+impl Account {
+    fn read(account: &ServiceAccount) -> Self {
+        let pull_secrets = account.image_pull_secrets.iter().flatten();
+        Self {
+            annotations: account.annotations().clone(),
+            pull_secrets: pull_secrets.map(|reference| reference.name.clone()).collect(),
+        }
+    }
 }
 
 /// What is presented.
@@ -90,20 +109,16 @@ fn choose(kind: &str, secrets: &[PullSecret], spec: &ValidatedOciRepository, uid
     })
 }
 
-fn annotated(
-    account: &ServiceAccount,
-    name: &str,
-    spec: &ValidatedOciRepository,
-) -> Result<Option<Annotated>, StepError> {
+fn annotated(account: &Account, name: &str, spec: &ValidatedOciRepository) -> Result<Option<Annotated>, StepError> {
     let invalid = |why: &dyn std::fmt::Display| {
         StepError::fetch(
             reason::AUTHENTICATION_FAILED,
             format!("failed to validate configuration: service account '{name}': {why}"),
         )
     };
-    let annotated = Annotated::read(account.annotations(), name, &spec.origin.host_port());
+    let annotated = Annotated::read(&account.annotations, name, &spec.origin.host_port());
     let annotated = annotated.map_err(|error| invalid(&error))?;
-    if annotated.is_some() && account.image_pull_secrets.as_ref().is_some_and(|list| !list.is_empty()) {
+    if annotated.is_some() && !account.pull_secrets.is_empty() {
         return Err(invalid(
             &"credential annotations and imagePullSecrets exclude each other",
         ));
@@ -115,38 +130,37 @@ async fn account_secrets(
     ctx: &Context<OciRepository>,
     key: &ObjectKey,
     name: &str,
-    account: &ServiceAccount,
+    account: &Account,
 ) -> Result<Vec<PullSecret>, StepError> {
-    let references = account.image_pull_secrets.as_deref().unwrap_or_default();
-    if references.len() > MAX_PULL_SECRETS {
+    let names = &account.pull_secrets;
+    if names.len() > MAX_PULL_SECRETS {
         return Err(failed(format!(
             "service account '{name}' has more than {MAX_PULL_SECRETS} imagePullSecrets"
         )));
     }
     let field = format!("imagePullSecrets of service account '{name}'");
-    let mut secrets = Vec::with_capacity(references.len());
-    for reference in references {
-        if ctx.settings.is_issuer_secret(&key.namespace, &reference.name) {
+    let mut secrets = Vec::with_capacity(names.len());
+    for secret in names {
+        if ctx.settings.is_issuer_secret(&key.namespace, secret) {
             let message = format!("{field} names a Secret of the issuer");
             return Err(StepError::terminal(reason::CREDENTIAL_INVALID, message));
         }
-        secrets.push(pull_secret(ctx, key, &reference.name, &field).await?);
+        secrets.push(pull_secret(ctx, key, secret, &field).await?);
     }
     Ok(secrets)
 }
 
-async fn account(ctx: &Context<OciRepository>, key: &ObjectKey, name: &str) -> Result<ServiceAccount, StepError> {
-    let api: Api<ServiceAccount> = Api::namespaced(ctx.client.clone(), &key.namespace);
-    let why = match api.get_opt(name).await {
-        Ok(Some(account)) => return Ok(account),
-        Ok(None) => "not found".to_owned(),
-        Err(kube::Error::Api(status)) => status.message.clone(),
-        Err(_) => "the API server cannot be reached".to_owned(),
+async fn account(ctx: &Context<OciRepository>, key: &ObjectKey, name: &str) -> Result<Account, StepError> {
+    let unread = |why: known::Unread| {
+        let why = match why {
+            known::Unread::NotFound => "not found".to_owned(),
+            known::Unread::Refused(why) => why,
+            known::Unread::Unreachable => "the API server cannot be reached".to_owned(),
+        };
+        let message = format!("failed to get service account '{}/{name}': {why}", key.namespace);
+        StepError::fetch(reason::AUTHENTICATION_FAILED, message)
     };
-    Err(StepError::fetch(
-        reason::AUTHENTICATION_FAILED,
-        format!("failed to get service account '{}/{name}': {why}", key.namespace),
-    ))
+    known::read(ctx, key, name, unread, |account| Ok(Account::read(account))).await
 }
 
 async fn pull_secret(
@@ -155,8 +169,11 @@ async fn pull_secret(
     name: &str,
     field: &str,
 ) -> Result<PullSecret, StepError> {
-    let secret = dereference::secret(&ctx.client, key, name).await.map_err(failed)?;
-    PullSecret::read(&secret).map_err(|error| failed(format!("Secret '{name}' of {field} {error}")))
+    let unread = |why: known::Unread| failed(why.secret(key, name));
+    known::read(ctx, key, name, unread, |secret| {
+        PullSecret::read(secret).map_err(|error| failed(format!("Secret '{name}' of {field} {error}")))
+    })
+    .await
 }
 
 fn failed(what: impl std::fmt::Display) -> StepError {
