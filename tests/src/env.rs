@@ -183,6 +183,23 @@ impl Env {
         Ok(())
     }
 
+    /// Creates a Secret of type `kubernetes.io/dockerconfigjson` with these `auths`.
+    pub async fn pull_secret(&self, namespace: &str, name: &str, auths: Value) -> Result<()> {
+        let secret = Secret {
+            metadata: meta(Some(namespace), name),
+            type_: Some("kubernetes.io/dockerconfigjson".to_owned()),
+            string_data: Some([(".dockerconfigjson".to_owned(), json!({"auths": auths}).to_string())].into()),
+            ..Secret::default()
+        };
+        self.secrets(namespace).create(&PostParams::default(), &secret).await?;
+        Ok(())
+    }
+
+    /// The service accounts of a namespace.
+    pub fn accounts(&self, namespace: &str) -> Api<ServiceAccount> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
     /// The Secrets of a namespace.
     pub fn secrets(&self, namespace: &str) -> Api<Secret> {
         Api::namespaced(self.client.clone(), namespace)

@@ -16,6 +16,10 @@ mod certificate;
 mod content;
 #[path = "registry/limits.rs"]
 mod limits;
+#[path = "registry/login.rs"]
+mod login;
+#[path = "registry/own_settings.rs"]
+mod own_settings;
 #[path = "registry/redirect.rs"]
 mod redirect;
 #[path = "registry/support.rs"]

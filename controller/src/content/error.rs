@@ -13,6 +13,10 @@ pub enum Cap {
     Unpacked(u64),
     /// A higher compression ratio than [`super::Limits::max_ratio`].
     Ratio(u64),
+    /// More bytes of `.sourceignore` files and `spec.ignore` than this.
+    IgnoreRules(u64),
+    /// Ignore rules that take more steps to apply than this.
+    IgnoreSteps(u64),
 }
 
 impl fmt::Display for Cap {
@@ -22,13 +26,15 @@ impl fmt::Display for Cap {
             Self::ExtensionHeaders(limit) => write!(f, "more than {limit} bytes of extension headers"),
             Self::Unpacked(limit) => write!(f, "more than {limit} bytes when unpacked"),
             Self::Ratio(limit) => write!(f, "compressed by more than {limit} to 1"),
+            Self::IgnoreRules(limit) => write!(f, "more than {limit} bytes of ignore rules"),
+            Self::IgnoreSteps(limit) => write!(f, "ignore rules that take more than {limit} steps to apply"),
         }
     }
 }
 
 /// Why a layer could not be extracted or archived.
 ///
-/// All but [`ContentError::Spool`] and [`ContentError::Write`] are properties of the layer: the same bytes fail again.
+/// All but [`ContentError::Spool`], [`ContentError::SourceIgnore`] and [`ContentError::Write`] are properties of the layer: the same bytes fail again.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
     /// The first two bytes are not those of gzip (RFC 1952).
@@ -75,6 +81,9 @@ pub enum ContentError {
     /// The unpacked contents could not be kept.
     #[error("could not keep the unpacked contents: {0}")]
     Spool(#[source] io::Error),
+    /// A `.sourceignore` file that was unpacked could not be read again.
+    #[error("could not read .sourceignore: {0}")]
+    SourceIgnore(#[source] io::Error),
     /// The archive could not be written.
     #[error("could not write the archive: {0}")]
     Write(#[source] io::Error),
@@ -83,7 +92,7 @@ pub enum ContentError {
 impl ContentError {
     /// True when the layer itself is at fault, false when this machine is.
     pub fn is_layer_fault(&self) -> bool {
-        !matches!(self, Self::Spool(_) | Self::Write(_))
+        !matches!(self, Self::Spool(_) | Self::SourceIgnore(_) | Self::Write(_))
     }
 }
 

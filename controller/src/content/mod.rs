@@ -20,6 +20,7 @@ mod ustar;
 pub use archive::ArchiveSummary;
 pub use error::{Cap, ContentError};
 pub use extract::extract;
+pub(crate) use ignore::Glob;
 pub use ignore::{Patterns, Verdict};
 pub use layer::{LayerError, select_layer};
 pub use limits::{Limits, MAX_CONCURRENT_EXTRACTIONS};

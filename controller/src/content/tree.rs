@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
 
@@ -131,6 +131,14 @@ impl Tree {
     /// Appends contents to the spool, whose position is always its end while the layer is read.
     pub(super) fn spool(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
         self.contents.write_all(bytes).map_err(ContentError::Spool)
+    }
+
+    /// Reads a file's contents, as far as `limit` bytes.
+    pub(super) fn read(&mut self, file: &FileNode, limit: u64) -> io::Result<Vec<u8>> {
+        Self::seek(&mut self.contents, file)?;
+        let mut bytes = Vec::new();
+        Read::take(&mut self.contents, file.size.min(limit)).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Positions the spool at a file's first byte.

@@ -301,9 +301,10 @@ impl ObjectCredential {
         );
         let presented = Presented::Certificate(CertificateCredential {
             chain: svid.chain.into(),
-            key: Arc::new(PrivatePkcs8KeyDer::from(svid.key.to_vec())),
+            key: Arc::new(PrivatePkcs8KeyDer::from(svid.key.to_vec()).into()),
             issuer: authority.subject_name().into(),
             generation: self.generation(&basis),
+            must_be_asked: true,
         });
         self.hold(
             basis,

@@ -1,8 +1,10 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::SecretString;
+
+use super::Login;
 
 /// A value of a token's `aud` claim: 1–255 characters, no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,11 +75,22 @@ pub struct JwtCredential {
 pub struct CertificateCredential {
     /// Leaf first, then intermediates; no root.
     pub chain: Arc<[CertificateDer<'static>]>,
-    /// The leaf's private key (PKCS#8). Never logged.
-    pub key: Arc<PrivatePkcs8KeyDer<'static>>,
+    /// The leaf's private key. Never logged.
+    pub key: Arc<PrivateKeyDer<'static>>,
     /// Common name or first attribute of the issuing CA's subject, for the message of a refused handshake.
     pub issuer: Arc<str>,
-    /// Which minting this is: the connection pool's key.
+    /// Which minting, or version of a Secret, this is: the connection pool's key.
+    pub generation: CredentialGeneration,
+    /// Whether a server that does not ask for it is none to talk to. So it is where the certificate is the credential.
+    pub must_be_asked: bool,
+}
+
+/// What a pull secret holds for a registry.
+#[derive(Clone, Debug)]
+pub struct LoginCredential {
+    /// User name and password, or a token.
+    pub login: Arc<Login>,
+    /// Which version of which Secret.
     pub generation: CredentialGeneration,
 }
 
@@ -86,6 +99,8 @@ pub struct CertificateCredential {
 pub enum Presented {
     /// Nothing: the object names no credential.
     Anonymous,
+    /// A login, sent only when the registry asks for one.
+    Login(LoginCredential),
     /// A bearer token.
     Jwt(JwtCredential),
     /// A TLS client certificate.
@@ -97,6 +112,7 @@ impl Presented {
     pub fn generation(&self) -> Option<&CredentialGeneration> {
         match self {
             Self::Anonymous => None,
+            Self::Login(login) => Some(&login.generation),
             Self::Jwt(jwt) => Some(&jwt.generation),
             Self::Certificate(certificate) => Some(&certificate.generation),
         }

@@ -3,6 +3,8 @@
 //! What each kind of credential sends first, and what it does on 401, is one table; a credential is never replaced by a
 //! weaker one. `WWW-Authenticate` counts on 401 only: registries send misleading ones elsewhere.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -15,15 +17,18 @@ use super::{
     error::Failure,
     ledger::{Grant, Holder},
     observe::{Outcome, Presentation},
-    request::{Identity, is_anonymous},
+    request::Identity,
     session::{Call, Session},
     token::TokenRequest,
     url::Origin,
 };
-use crate::credential::{CredentialGeneration, JwtCredential, Presented};
+use crate::credential::{CredentialGeneration, JwtCredential, LoginCredential, Presented};
 
 /// User name beside a JWT as password where none is configured.
 const JWT_USER: &str = "jwt";
+
+/// How long a pull secret's bearer token is sent unasked, once a registry took it: nothing says how long it lives.
+const REGISTRY_TOKEN_KEPT: Duration = Duration::from_hours(1);
 
 impl Session {
     /// Sends a call with the current credential, once more with a fresh one if a token was refused. Tells whether the object
@@ -34,7 +39,7 @@ impl Session {
         let exchanged = matches!(self.grant(&presented), Some(Grant::Token { .. }));
         let refused = match self.present(call, &presented, false).await {
             Err(Failure::NotAccepted { .. }) if !exchanged => presented,
-            other => return other.map(|answer| (answer, is_anonymous(&presented))),
+            other => return other.map(|answer| (answer, self.is_anonymous(&presented))),
         };
         if !matches!(refused, Presented::Jwt(_)) {
             return Err(Failure::NotAccepted { fresh: false });
@@ -46,22 +51,23 @@ impl Session {
 
     /// First request and answer to a challenge. The answer is anything but 401.
     async fn present(&mut self, call: &Call, presented: &Presented, fresh: bool) -> Result<Answer, Failure> {
-        let certificate = match presented {
-            Presented::Certificate(certificate) => Some(certificate),
-            _ => None,
-        };
+        let certificate = self.certificate(presented);
         let grant = self.grant(presented);
         let first = authorization(presented, grant.as_ref())?;
         let result = self
             .follow(
                 call,
                 Identity {
-                    certificate,
+                    certificate: certificate.as_ref(),
                     authorization: first.as_ref(),
+                    minted: is_minted(presented),
                 },
             )
             .await;
-        self.note_presentation(presented, &self.origin.clone(), &result);
+        // A login is presented only where the registry asks for it.
+        if first.is_some() || matches!(presented, Presented::Certificate(_)) {
+            self.note_presentation(presented, &self.origin.clone(), &result);
+        }
         let answer = result?;
         if answer.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -70,8 +76,10 @@ impl Session {
         if grant.is_some() {
             self.client.ledger.revoke(&self.spec.object_uid);
         }
+        let is_anonymous = self.is_anonymous(presented);
         let refused = || match presented {
-            Presented::Anonymous => Failure::CredentialRequired,
+            Presented::Anonymous if is_anonymous => Failure::CredentialRequired,
+            Presented::Login(_) => Failure::LoginRefused,
             _ => Failure::NotAccepted { fresh },
         };
         let grant = self
@@ -82,15 +90,20 @@ impl Session {
                 other => other,
             })?;
         let second = authorization(presented, Some(&grant))?;
-        let answer = self
+        let result = self
             .follow(
                 call,
                 Identity {
-                    certificate,
+                    certificate: certificate.as_ref(),
                     authorization: second.as_ref(),
+                    minted: is_minted(presented),
                 },
             )
-            .await?;
+            .await;
+        if matches!(presented, Presented::Login(_)) && matches!(grant, Grant::Basic) {
+            self.note_presentation(presented, &self.origin.clone(), &result);
+        }
+        let answer = result?;
         if answer.response.status() == StatusCode::UNAUTHORIZED {
             self.challenges(answer).await?;
             return Err(refused());
@@ -106,12 +119,28 @@ impl Session {
         challenges: &[Challenge],
         refused: Option<&Grant>,
     ) -> Result<Grant, Failure> {
+        if let Presented::Login(LoginCredential { login, .. }) = presented
+            && let Some(token) = &login.registry_token
+        {
+            return match refused {
+                Some(_) => Err(Failure::LoginRefused),
+                None => Ok(Grant::Token {
+                    token: token.clone(),
+                    expires: Instant::now() + REGISTRY_TOKEN_KEPT,
+                }),
+            };
+        }
         if let Some(request) = TokenRequest::for_challenge(challenges) {
             return self.exchange(presented, request).await;
         }
         match presented {
             // Basic was tried already: at first with a user name, or as a grant.
             Presented::Jwt(jwt) if jwt.username.is_none() && !matches!(refused, Some(Grant::Basic)) => Ok(Grant::Basic),
+            Presented::Login(credential)
+                if credential.login.has_password() && !matches!(refused, Some(Grant::Basic)) =>
+            {
+                Ok(Grant::Basic)
+            }
             _ => Err(Failure::NotAccepted { fresh: false }),
         }
     }
@@ -146,7 +175,7 @@ impl Session {
 
     /// Tells the audit log when an origin meets a credential for the first time.
     pub(super) fn note_presentation(&self, presented: &Presented, origin: &Origin, result: &Result<Answer, Failure>) {
-        if is_anonymous(presented) {
+        if matches!(presented, Presented::Anonymous) {
             return;
         }
         let outcome = match result {
@@ -170,11 +199,13 @@ impl Session {
 
 /// Which minting this is; anonymous pulls share one name that no minting has.
 fn generation(presented: &Presented) -> CredentialGeneration {
-    match presented {
-        Presented::Anonymous => CredentialGeneration("anonymous".into()),
-        Presented::Jwt(jwt) => jwt.generation.clone(),
-        Presented::Certificate(certificate) => certificate.generation.clone(),
-    }
+    let generation = presented.generation().cloned();
+    generation.unwrap_or_else(|| CredentialGeneration("anonymous".into()))
+}
+
+/// Whether it is a credential that speaks for the object: the user chose how a login of their own travels.
+pub(super) fn is_minted(presented: &Presented) -> bool {
+    matches!(presented, Presented::Jwt(_) | Presented::Certificate(_))
 }
 
 /// The Authorization header for a credential and what was learned about the registry.
@@ -183,6 +214,9 @@ fn authorization(presented: &Presented, grant: Option<&Grant>) -> Result<Option<
         (_, Some(Grant::Token { token, .. })) => bearer(token).map(Some),
         (Presented::Jwt(jwt), None) if jwt.username.is_none() => bearer(&jwt.token).map(Some),
         (Presented::Jwt(jwt), _) => basic(jwt).map(Some),
+        (Presented::Login(credential), Some(Grant::Basic)) => {
+            basic_login(&credential.login.username, &credential.login.password).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -193,8 +227,12 @@ fn bearer(token: &SecretString) -> Result<HeaderValue, Failure> {
 
 /// The JWT as password of HTTP basic authentication (RFC 7617).
 pub(super) fn basic(jwt: &JwtCredential) -> Result<HeaderValue, Failure> {
-    let user = jwt.username.as_deref().unwrap_or(JWT_USER);
-    let plain = Zeroizing::new(format!("{user}:{}", jwt.token.expose_secret()));
+    basic_login(jwt.username.as_deref().unwrap_or(JWT_USER), &jwt.token)
+}
+
+/// User name and password for HTTP basic authentication (RFC 7617).
+pub(super) fn basic_login(user: &str, password: &SecretString) -> Result<HeaderValue, Failure> {
+    let plain = Zeroizing::new(format!("{user}:{}", password.expose_secret()));
     secret_header(&Zeroizing::new(format!(
         "Basic {}",
         Zeroizing::new(BASE64_STANDARD.encode(plain.as_bytes())).as_str()

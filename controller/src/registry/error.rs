@@ -43,6 +43,9 @@ pub enum Failure {
         /// Whether the last credential tried was minted for this very request.
         fresh: bool,
     },
+    /// 401 with the login of a pull secret.
+    #[error("registry does not accept the login of the pull secret (401)")]
+    LoginRefused,
     /// The TLS handshake ended with an alert about our certificate (RFC 8446 §6.2).
     #[error(
         "registry does not accept the client certificate issued by '{issuer}' (TLS alert {alert}: CA unknown there, or certificate not valid there)"
@@ -245,6 +248,7 @@ impl RegistryError {
                 | Failure::InsecureCredential
                 | Failure::CredentialRequired
                 | Failure::NotAccepted { .. }
+                | Failure::LoginRefused
                 | Failure::CertificateRefused { .. }
                 | Failure::NoCertificateRequest
                 | Failure::RealmRefused { .. }

@@ -22,6 +22,7 @@ mod manifest;
 mod observe;
 mod permits;
 mod pool;
+mod proxy;
 mod request;
 mod resolver;
 mod session;
@@ -39,6 +40,7 @@ pub use self::{
     glob::{HostGlob, HostGlobError},
     manifest::{Descriptor, ResolvedManifest},
     observe::{NoObserver, Observer, Outcome, Presentation},
+    proxy::{ProxyError, ProxySettings},
     resolver::{Lookup, SystemLookup},
     session::{Session, SessionSpec, WaitListener},
     tags::{TagPage, TagScan},

@@ -12,6 +12,7 @@ use http::HeaderValue;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::{Client, ClientBuilder, Proxy, redirect::Policy};
 use rustls::{ClientConfig, client::WebPkiServerVerifier};
+use url::Url;
 
 use super::{
     address::{AddressPolicy, Reach},
@@ -19,6 +20,7 @@ use super::{
     error::Failure,
     failure,
     lru::Lru,
+    proxy::{ProxyId, ProxySettings},
     resolver::FilteringResolver,
     tls::{CaBundle, CaId, TlsFactory},
     url::Origin,
@@ -30,6 +32,7 @@ use crate::credential::{CertificateCredential, CredentialGeneration};
 struct Route {
     origin: Origin,
     ca: Option<CaId>,
+    proxy: Option<ProxyId>,
     reach: Reach,
 }
 
@@ -85,6 +88,7 @@ impl Drop for InFlight {
 pub(super) struct Destination<'a> {
     pub(super) origin: &'a Origin,
     pub(super) ca: Option<&'a CaBundle>,
+    pub(super) proxy: Option<&'a ProxySettings>,
     pub(super) reach: Reach,
     pub(super) namespace: &'a Arc<str>,
 }
@@ -94,6 +98,7 @@ impl Destination<'_> {
         Route {
             origin: self.origin.clone(),
             ca: self.ca.map(CaBundle::id),
+            proxy: self.proxy.map(ProxySettings::id),
             reach: self.reach,
         }
     }
@@ -161,8 +166,11 @@ impl Pools {
         let builder = self
             .builder()
             .tls_backend_preconfigured(config)
-            .connector_layer(asked)
             .pool_max_idle_per_host(1);
+        let builder = match asked {
+            Some(asked) => builder.connector_layer(asked),
+            None => builder,
+        };
         let pool = self.build(builder, to, Some(credential.generation.clone()))?;
         lock(&self.open).insert(&key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
         Ok(pool)
@@ -208,21 +216,20 @@ impl Pools {
         generation: Option<CredentialGeneration>,
     ) -> Result<Arc<Pool>, Failure> {
         // A token in the clear is for loopback itself, not for a proxy that might carry it further.
-        let proxy = if to.reach == Reach::Loopback {
-            None
-        } else {
-            self.proxy_for(to.origin)
+        let proxy = match to.proxy {
+            _ if to.reach == Reach::Loopback => None,
+            Some(proxy) => Some(
+                self.check_proxy(proxy.address(), generation.is_some())
+                    .and_then(|()| proxy.to_reqwest())?,
+            ),
+            None => self.environment_proxy(to.origin, generation.is_some())?,
         };
         let proxied = proxy.is_some();
-        let mut reach = to.reach;
+        // The operator or the object chose the proxy, whoever chose what lies behind it.
+        let reach = if proxied { Reach::Configured } else { to.reach };
         let builder = match proxy {
             None => builder,
-            Some(proxy) => {
-                // The operator chose the proxy, whoever chose what lies behind it.
-                reach = Reach::Configured;
-                self.check_proxy(&proxy, generation.is_some())?;
-                builder.proxy(to_reqwest(&proxy)?)
-            }
+            Some(proxy) => builder.proxy(proxy),
         };
         let resolver = FilteringResolver {
             lookup: Arc::clone(&self.config.lookup),
@@ -243,29 +250,23 @@ impl Pools {
         }))
     }
 
-    fn proxy_for(&self, origin: &Origin) -> Option<Intercept> {
-        let uri = origin.to_string().parse().ok()?;
-        self.config.environment_proxies.intercept(&uri)
+    fn environment_proxy(&self, origin: &Origin, carries_identity: bool) -> Result<Option<Proxy>, Failure> {
+        let uri = origin.to_string().parse().ok();
+        let Some(proxy) = uri.and_then(|uri| self.config.environment_proxies.intercept(&uri)) else {
+            return Ok(None);
+        };
+        let url = Url::parse(&proxy.uri().to_string());
+        let url = url.map_err(|_| Failure::Setup("the environment names an unusable proxy"))?;
+        self.check_proxy(&url, carries_identity)?;
+        to_reqwest(&proxy).map(Some)
     }
 
-    fn check_proxy(&self, proxy: &Intercept, carries_identity: bool) -> Result<(), Failure> {
-        match proxy.uri().scheme_str() {
-            // Its TLS would be configured like the registry's, and the proxy could ask for the client certificate.
-            Some("https") if carries_identity => {
-                return Err(Failure::Setup("a client certificate cannot go through an https proxy"));
-            }
-            Some("http" | "https") => {}
-            _ => {
-                return Err(Failure::Setup(
-                    "the environment names a proxy that is neither http nor https",
-                ));
-            }
+    fn check_proxy(&self, url: &Url, carries_identity: bool) -> Result<(), Failure> {
+        // Its TLS would be configured like the registry's, and the proxy could ask for the client certificate.
+        if url.scheme() == "https" && carries_identity {
+            return Err(Failure::Setup("a client certificate cannot go through an https proxy"));
         }
-        let url = reqwest::Url::parse(&proxy.uri().to_string()).ok();
-        let origin = url
-            .as_ref()
-            .and_then(Origin::of)
-            .ok_or(Failure::Setup("the environment names an unusable proxy"))?;
+        let origin = Origin::of(url).ok_or(Failure::Setup("the proxy is neither http nor https"))?;
         self.check_literal(&origin, Reach::Configured)
     }
 

@@ -3,6 +3,7 @@
 //! Redirects are followed here and not by the HTTP library, because off the registry's origin neither the Authorization
 //! header nor the client certificate may go along.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, LOCATION, RANGE},
@@ -20,7 +21,7 @@ use super::{
     session::{Call, Session},
     url::Origin,
 };
-use crate::credential::{CertificateCredential, Presented};
+use crate::credential::CertificateCredential;
 
 use std::sync::Arc;
 
@@ -41,6 +42,36 @@ const REDIRECTS: [StatusCode; 5] = [
 pub(super) struct Identity<'a> {
     pub(super) certificate: Option<&'a CertificateCredential>,
     pub(super) authorization: Option<&'a HeaderValue>,
+    /// Whether the credential was minted for the object, and so never travels in the clear.
+    pub(super) minted: bool,
+}
+
+/// One request over the network, before it has an identity.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a Url,
+    pub(super) headers: HeaderMap,
+    /// The body of a POST, form-encoded.
+    pub(super) form: Option<Bytes>,
+}
+
+impl<'a> Ask<'a> {
+    /// A request without a body.
+    pub(super) fn new(method: Method, url: &'a Url, headers: HeaderMap) -> Self {
+        Self {
+            method,
+            url,
+            headers,
+            form: None,
+        }
+    }
+
+    fn build(self) -> reqwest::Request {
+        let mut request = reqwest::Request::new(self.method, self.url.clone());
+        *request.headers_mut() = self.headers;
+        *request.body_mut() = self.form.map(Into::into);
+        request
+    }
 }
 
 impl Session {
@@ -82,10 +113,11 @@ impl Session {
                     HeaderValue::from_str(&range).map_err(|_| Failure::Setup("range"))?,
                 );
             }
+            let ask = Ask::new(call.method.clone(), &url, headers);
             let answer = if own {
-                self.ask_registry(call.method.clone(), &url, headers, identity).await?
+                self.ask_registry(ask, identity).await?
             } else {
-                self.ask_elsewhere(call.method.clone(), &url, &origin, headers).await?
+                self.ask_elsewhere(ask, &origin).await?
             };
             if !REDIRECTS.contains(&answer.response.status()) {
                 return Ok(answer);
@@ -103,18 +135,13 @@ impl Session {
     }
 
     /// A request to the registry's own origin, with the identity.
-    pub(super) async fn ask_registry(
-        &mut self,
-        method: Method,
-        url: &Url,
-        mut headers: HeaderMap,
-        identity: Identity<'_>,
-    ) -> Result<Answer, Failure> {
+    pub(super) async fn ask_registry(&mut self, mut ask: Ask<'_>, identity: Identity<'_>) -> Result<Answer, Failure> {
         let reach = self.own_reach(identity)?;
         let origin = self.origin.clone();
         let to = Destination {
             origin: &origin,
             ca: self.spec.ca.as_ref(),
+            proxy: self.spec.proxy.as_ref(),
             reach,
             namespace: &self.spec.namespace,
         };
@@ -123,13 +150,11 @@ impl Session {
             None => self.client.pools.shared(to)?,
         };
         if let Some(authorization) = identity.authorization {
-            headers.insert(AUTHORIZATION, authorization.clone());
+            ask.headers.insert(AUTHORIZATION, authorization.clone());
         }
         let issuer = identity.certificate.map(|certificate| &*certificate.issuer);
         let in_flight = pool.begin();
-        let response = self
-            .dispatch(&pool, &origin, reach, build(method, url, headers), issuer)
-            .await?;
+        let response = self.dispatch(&pool, &origin, reach, ask.build(), issuer).await?;
         if let Some(peer) = response.remote_addr().filter(|_| !pool.is_proxied()) {
             self.private = self.client.pools.addresses().is_private(peer.ip());
         }
@@ -141,13 +166,7 @@ impl Session {
     }
 
     /// A request to a place the registry named, without any identity.
-    pub(super) async fn ask_elsewhere(
-        &mut self,
-        method: Method,
-        url: &Url,
-        origin: &Origin,
-        headers: HeaderMap,
-    ) -> Result<Answer, Failure> {
+    pub(super) async fn ask_elsewhere(&mut self, ask: Ask<'_>, origin: &Origin) -> Result<Answer, Failure> {
         let reach = if self.private {
             Reach::Configured
         } else {
@@ -156,14 +175,13 @@ impl Session {
         let to = Destination {
             origin,
             ca: self.spec.ca.as_ref(),
+            proxy: self.spec.proxy.as_ref(),
             reach,
             namespace: &self.spec.namespace,
         };
         let pool = self.client.pools.shared(to)?;
         let in_flight = pool.begin();
-        let response = self
-            .dispatch(&pool, origin, reach, build(method, url, headers), None)
-            .await?;
+        let response = self.dispatch(&pool, origin, reach, ask.build(), None).await?;
         Ok(Answer {
             response,
             own: false,
@@ -171,7 +189,8 @@ impl Session {
         })
     }
 
-    /// A credential goes over TLS, to loopback, or where the operator allows it.
+    /// A minted credential goes over TLS, to loopback, or where the operator allows it. What the user wrote into a pull
+    /// secret goes where the user says, and `insecure` says so.
     fn own_reach(&self, identity: Identity<'_>) -> Result<Reach, Failure> {
         if self.origin.is_https() {
             return Ok(Reach::Configured);
@@ -180,7 +199,8 @@ impl Session {
             return Err(Failure::InsecureCredential);
         }
         let allowed = &self.client.config.insecure_credential_hosts;
-        if identity.authorization.is_none() || allowed.iter().any(|glob| glob.matches(&self.origin)) {
+        if !identity.minted || identity.authorization.is_none() || allowed.iter().any(|glob| glob.matches(&self.origin))
+        {
             return Ok(Reach::Configured);
         }
         Ok(Reach::Loopback)
@@ -213,37 +233,34 @@ impl Session {
         request: reqwest::Request,
         issuer: Option<&str>,
     ) -> Result<reqwest::Response, Failure> {
-        let (circuits, policy) = (&self.client.circuits, &self.client.config.retry);
+        let policy = &self.client.config.retry;
         self.client.pools.check_literal(origin, reach)?;
-        circuits
-            .admit(host, policy, Instant::now())
-            .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
+        // A proxy that a tenant chose says nothing about the host to others.
+        let circuits = self.spec.proxy.is_none().then_some(&self.client.circuits);
+        if let Some(circuits) = circuits {
+            circuits
+                .admit(host, policy, Instant::now())
+                .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
+        }
         let Ok(result) = timeout_at(self.deadline(), pool.client().execute(request)).await else {
             return Err(Failure::TimedOut);
         };
         match result.map_err(|error| failure::of_error(&error, host, issuer)) {
             Err(Failure::Unreachable) => {
-                circuits.failed(host, policy, Instant::now());
+                if let Some(circuits) = circuits {
+                    circuits.failed(host, policy, Instant::now());
+                }
                 Err(Failure::Unreachable)
             }
             Err(failure @ (Failure::AddressDenied { .. } | Failure::InsecureCredential)) => Err(failure),
             other => {
-                circuits.connected(host);
+                if let Some(circuits) = circuits {
+                    circuits.connected(host);
+                }
                 other
             }
         }
     }
-}
-
-/// Whether the credential is none at all.
-pub(super) fn is_anonymous(presented: &Presented) -> bool {
-    matches!(presented, Presented::Anonymous)
-}
-
-fn build(method: Method, url: &Url, headers: HeaderMap) -> reqwest::Request {
-    let mut request = reqwest::Request::new(method, url.clone());
-    *request.headers_mut() = headers;
-    request
 }
 
 fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, Failure> {

@@ -24,10 +24,11 @@ use super::{
     hash,
     manifest::{self, Descriptor, Document, ResolvedManifest},
     permits::Permit,
+    proxy::ProxySettings,
     tls::CaBundle,
     url::{Origin, RepositoryUrl},
 };
-use crate::credential::CredentialSource;
+use crate::credential::{CertificateCredential, CredentialSource, Presented};
 
 /// Called before a session waits for its next attempt: with the cause and the length of the wait.
 pub type WaitListener = Arc<dyn Fn(&RegistryError, Duration) + Send + Sync>;
@@ -41,6 +42,11 @@ pub struct SessionSpec {
     pub insecure: bool,
     /// Additional roots.
     pub ca: Option<CaBundle>,
+    /// Presented to the registry's own origin whatever else is: the user's own client certificate. A minted one takes its
+    /// place.
+    pub client_certificate: Option<CertificateCredential>,
+    /// The proxy to go through, in place of the environment's.
+    pub proxy: Option<ProxySettings>,
     /// UID of the object: owner of its certificate's connections and of exchanged tokens.
     pub object_uid: Arc<str>,
     /// Namespace of the object: the unit of fairness.
@@ -120,6 +126,19 @@ impl Session {
             started: None,
             slot: None,
         }
+    }
+
+    /// The certificate of connections to the registry's own origin.
+    pub(super) fn certificate(&self, presented: &Presented) -> Option<CertificateCredential> {
+        match presented {
+            Presented::Certificate(certificate) => Some(certificate.clone()),
+            _ => self.spec.client_certificate.clone(),
+        }
+    }
+
+    /// Whether nothing at all says who asks.
+    pub(super) fn is_anonymous(&self, presented: &Presented) -> bool {
+        matches!(presented, Presented::Anonymous) && self.spec.client_certificate.is_none()
     }
 
     /// Waits for a permit of the registry's host, then for a worker slot. The budget starts when the first permit is had.

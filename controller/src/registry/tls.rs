@@ -1,7 +1,8 @@
 //! TLS configuration: trusted roots, and the client certificate that is an object's identity.
 //!
 //! System roots are read once, on first use of https. A connection made with a client certificate never resumes a session
-//! and counts only if the server asked for the certificate: [`RequireAsked`] checks that at each handshake.
+//! and, where the certificate was minted, counts only if the server asked for it: [`RequireAsked`] checks that at each
+//! handshake.
 
 use std::{
     sync::{
@@ -18,7 +19,7 @@ use rustls::{
     crypto::{CryptoProvider, ring},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -136,14 +137,14 @@ impl TlsFactory {
         Ok(config)
     }
 
-    /// For connections that are an identity: no resumption, and the layer that each of them has to pass.
+    /// For connections that carry an identity: no resumption, and the layer that each of them has to pass where the
+    /// identity is the credential.
     pub(super) fn with_identity(
         &self,
         verifier: Arc<WebPkiServerVerifier>,
         credential: &CertificateCredential,
-    ) -> Result<(ClientConfig, RequireAsked), Failure> {
-        let key = PrivateKeyDer::Pkcs8(credential.key.clone_key());
-        let key = self.provider.key_provider.load_private_key(key);
+    ) -> Result<(ClientConfig, Option<RequireAsked>), Failure> {
+        let key = self.provider.key_provider.load_private_key(credential.key.clone_key());
         let key = key.map_err(|_| Failure::Setup("the client certificate's key is unusable"))?;
         let asked = Arc::new(AtomicBool::new(false));
         let identity = Identity {
@@ -154,13 +155,11 @@ impl TlsFactory {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok((
-            config,
-            RequireAsked {
-                asked,
-                gate: Arc::default(),
-            },
-        ))
+        let rule = credential.must_be_asked.then(|| RequireAsked {
+            asked,
+            gate: Arc::default(),
+        });
+        Ok((config, rule))
     }
 
     /// For plain HTTP, where no configuration is ever used but the HTTP library wants one.

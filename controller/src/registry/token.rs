@@ -1,28 +1,35 @@
 //! The token endpoint a registry's challenge names: who may be sent there, and what its answer has to look like.
 //!
 //! Token requests follow no redirects. A minted JWT goes to the registry's own origin, or to a realm that one of its
-//! audiences names; a client certificate never leaves the registry's origin.
+//! audiences names; a client certificate never leaves the registry's origin; a pull secret's login goes to any https realm
+//! that the registry itself names.
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
+use zeroize::Zeroizing;
 
 use super::{
-    authorise::basic,
+    authorise::{basic, basic_login, is_minted},
+    body::Answer,
     challenge::Challenge,
     error::{Failure, InvalidContent, sanitise},
     failure,
     ledger::Grant,
-    request::{Identity, is_anonymous},
+    request::{Ask, Identity},
     session::Session,
     url::Origin,
 };
-use crate::credential::{JwtCredential, Presented};
+use crate::credential::{JwtCredential, Login, LoginCredential, Presented};
 
 /// Largest answer of a token endpoint, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
@@ -32,6 +39,10 @@ const MAX_TOKEN: usize = 16 * 1024;
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 /// Longest life believed.
 const MAX_LIFE: Duration = Duration::from_hours(1);
+/// How we call ourselves in an OAuth request, which wants a name.
+const CLIENT_ID: &str = "mintmark";
+/// User name beside an identity token as password, as Docker writes it.
+const TOKEN_USER: &str = "<token>";
 
 /// A challenge that can be answered by an exchange.
 pub(super) struct TokenRequest {
@@ -75,28 +86,14 @@ impl Session {
         }
         url.query_pairs_mut()
             .append_pair("scope", self.spec.url.scope().as_str());
-        let authorization = match presented {
-            Presented::Jwt(jwt) => Some(basic(jwt)?),
-            _ => None,
-        };
-        let certificate = match presented {
-            Presented::Certificate(certificate) => Some(certificate),
-            _ => None,
-        };
-        let result = if request.origin == self.origin {
-            let identity = Identity {
-                certificate,
-                authorization: authorization.as_ref(),
-            };
-            self.ask_registry(Method::GET, &url, HeaderMap::new(), identity).await
+        let refreshed = self.refresh(presented, &request).await?;
+        let mut answer = if let Some(answer) = refreshed {
+            answer
         } else {
-            let mut headers = HeaderMap::new();
-            headers.extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
-            self.ask_elsewhere(Method::GET, &url, &request.origin, headers).await
+            let ask = Ask::new(Method::GET, &url, HeaderMap::new());
+            self.ask_realm(presented, &request.origin, ask).await?
         };
-        self.note_presentation(presented, &request.origin, &result);
-        let answer = result?;
-        let (status, headers) = (answer.response.status(), answer.response.headers().clone());
+        let (status, headers) = (answer.response.status(), std::mem::take(answer.response.headers_mut()));
         if status == StatusCode::OK {
             let body = self.body(answer).read("token answer", MAX_ANSWER).await?;
             return parse_answer(&body, Timestamp::now(), Instant::now());
@@ -105,8 +102,103 @@ impl Session {
         Err(match status {
             StatusCode::UNAUTHORIZED => Failure::NotAccepted { fresh: false },
             status if status.is_redirection() => Failure::RedirectRefused("a token request is not redirected"),
-            status => failure::of_status(status, &headers, &body, is_anonymous(presented), Self::now()),
+            status => failure::of_status(status, &headers, &body, self.is_anonymous(presented), Self::now()),
         })
+    }
+
+    /// The way of OAuth, for a login that is an identity token: the token goes in the body of a POST. No answer for other
+    /// credentials, nor from a token server that does not know this way.
+    async fn refresh(&mut self, presented: &Presented, request: &TokenRequest) -> Result<Option<Answer>, Failure> {
+        let Presented::Login(LoginCredential { login, .. }) = presented else {
+            return Ok(None);
+        };
+        let Some(identity_token) = &login.identity_token else {
+            return Ok(None);
+        };
+        let mut url = request.realm.clone();
+        url.set_fragment(None);
+        let form = refresh_form(
+            identity_token,
+            request.service.as_deref(),
+            self.spec.url.scope().as_str(),
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
+        let ask = Ask {
+            method: Method::POST,
+            url: &url,
+            headers,
+            form: Some(form),
+        };
+        let result = self.send_to_realm(presented, &request.origin, ask, None).await;
+        self.note_presentation(presented, &request.origin, &result);
+        let answer = result?;
+        if answer.response.status() == StatusCode::NOT_FOUND {
+            self.body(answer).drain().await;
+            return Ok(None);
+        }
+        Ok(Some(answer))
+    }
+
+    /// The way of the distribution specification: whatever the credential is goes into the Authorization header.
+    async fn ask_realm(&mut self, presented: &Presented, realm: &Origin, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let authorization = match presented {
+            Presented::Jwt(jwt) => Some(basic(jwt)?),
+            Presented::Login(LoginCredential { login, .. }) => realm_login(login)?,
+            Presented::Anonymous | Presented::Certificate(_) => None,
+        };
+        let result = self.send_to_realm(presented, realm, ask, authorization).await;
+        self.note_presentation(presented, realm, &result);
+        result
+    }
+
+    async fn send_to_realm(
+        &mut self,
+        presented: &Presented,
+        realm: &Origin,
+        mut ask: Ask<'_>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Answer, Failure> {
+        if *realm != self.origin {
+            ask.headers
+                .extend(authorization.map(|authorization| (AUTHORIZATION, authorization)));
+            return self.ask_elsewhere(ask, realm).await;
+        }
+        let certificate = self.certificate(presented);
+        let identity = Identity {
+            certificate: certificate.as_ref(),
+            authorization: authorization.as_ref(),
+            minted: is_minted(presented),
+        };
+        self.ask_registry(ask, identity).await
+    }
+}
+
+/// The form of RFC 6749 §6, with what token servers of registries want besides.
+fn refresh_form(identity_token: &SecretString, service: Option<&str>, scope: &str) -> Bytes {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token");
+    form.append_pair("refresh_token", identity_token.expose_secret());
+    form.append_pair("client_id", CLIENT_ID);
+    form.append_pair("scope", scope);
+    if let Some(service) = service {
+        form.append_pair("service", service);
+    }
+    Bytes::from_owner(Zeroizing::new(form.finish()))
+}
+
+/// A login as HTTP basic authentication; an identity token stands in for a missing password.
+fn realm_login(login: &Login) -> Result<Option<HeaderValue>, Failure> {
+    match &login.identity_token {
+        Some(token) if login.password.expose_secret().is_empty() => {
+            let user = Some(login.username.as_str()).filter(|user| !user.is_empty());
+            basic_login(user.unwrap_or(TOKEN_USER), token).map(Some)
+        }
+        _ if login.has_password() => basic_login(&login.username, &login.password).map(Some),
+        _ => Ok(None),
     }
 }
 
@@ -120,8 +212,9 @@ fn check_realm(registry: &Origin, request: &TokenRequest, presented: &Presented)
     }
     match presented {
         Presented::Certificate(_) => Err("a client certificate is presented to the registry's own origin only"),
+        Presented::Login(_) if !request.origin.is_https() => Err("it is not https"),
         Presented::Anonymous if registry.is_https() && !request.origin.is_https() => Err("it is not https"),
-        Presented::Anonymous => Ok(()),
+        Presented::Anonymous | Presented::Login(_) => Ok(()),
         Presented::Jwt(jwt) => check_foreign_realm(registry, request, jwt),
     }
 }
@@ -178,10 +271,8 @@ fn parse_answer(body: &[u8], wall: Timestamp, now: Instant) -> Result<Grant, Fai
 
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-    use secrecy::ExposeSecret as _;
-
     use super::*;
+    use rstest::rstest;
 
     fn life(body: &str) -> Option<(String, Duration)> {
         let (wall, now) = ("2026-01-01T00:10:00Z".parse().unwrap(), Instant::now());

@@ -210,8 +210,13 @@ impl Origin {
     }
 
     /// The port, the scheme's default included.
-    pub(super) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of the scheme.
+    pub fn default_port(&self) -> u16 {
+        if self.https { 443 } else { 80 }
     }
 
     /// Host without port; IPv6 addresses in brackets.
@@ -245,7 +250,7 @@ impl Origin {
     }
 
     fn has_default_port(&self) -> bool {
-        self.port == if self.https { 443 } else { 80 }
+        self.port == self.default_port()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, header::AUTHORIZATION};
 
 /// One accepted connection, after its TLS handshake.
@@ -30,6 +31,8 @@ pub struct Recorded {
     pub target: String,
     /// All its headers.
     pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
 }
 
 impl Recorded {
@@ -55,10 +58,15 @@ impl Recorded {
         self.header(AUTHORIZATION.as_str())
     }
 
-    /// Whether `text` stands anywhere in the request: line or headers.
+    /// The body as a form.
+    pub fn form(&self) -> Vec<(String, String)> {
+        url::form_urlencoded::parse(&self.body).into_owned().collect()
+    }
+
+    /// Whether `text` stands anywhere in the request: line, headers or body.
     pub fn contains(&self, text: &str) -> bool {
         let hit = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(text);
-        hit(self.target.as_bytes()) || self.headers.values().any(|value| hit(value.as_bytes()))
+        hit(self.target.as_bytes()) || hit(&self.body) || self.headers.values().any(|value| hit(value.as_bytes()))
     }
 }
 

@@ -195,7 +195,11 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection:
     let id = connection.id;
     let service = service_fn(|request: Request<Incoming>| {
         let (connection, state) = (connection.clone(), Arc::clone(&state));
-        async move { handle(request, connection, &state) }
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            handle(Request::from_parts(parts, body), connection, &state)
+        }
     });
     // Connections are cut on purpose, by clients and by faults.
     let _ = http1::Builder::new()
@@ -205,19 +209,20 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection:
     state.changes.send_replace(());
 }
 
-fn handle(request: Request<Incoming>, connection: Connection, state: &State) -> Result<Response<Body>, io::Error> {
+fn handle(request: Request<Bytes>, connection: Connection, state: &State) -> Result<Response<Body>, io::Error> {
     let target = request
         .uri()
         .path_and_query()
         .map_or("/", |target| target.as_str())
         .to_owned();
-    let (parts, _) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let recorded = Recorded {
         connection,
         at: Instant::now(),
         method: parts.method,
         target,
         headers: parts.headers,
+        body,
     };
     state.records.lock().unwrap().requests.push(recorded.clone());
     state.changes.send_replace(());

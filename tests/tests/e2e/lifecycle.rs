@@ -338,19 +338,6 @@ async fn a_digest_needs_no_resolving_and_no_reference_means_latest() -> Result<(
 }
 
 #[rstest]
-#[case::ignore(json!({"ignore": "*.md"}), "ignore")]
-#[case::empty_ignore(json!({"ignore": ""}), "ignore")]
-#[case::copy(json!({"layerSelector": {"operation": "copy"}}), "layerSelector.operation")]
-#[case::pull_secret(json!({"secretRef": {"name": "pull"}}), "secretRef")]
-#[case::account(json!({"serviceAccountName": "puller"}), "serviceAccountName")]
-#[case::proxy(json!({"proxySecretRef": {"name": "proxy"}}), "proxySecretRef")]
-#[tokio::test]
-async fn a_field_without_behaviour_stalls_and_an_edit_heals(#[case] more: Value, #[case] field: &str) -> Result<()> {
-    let message = format!("spec.{field} is not supported yet");
-    stalls_and_heals(more, "FieldNotSupported", &message).await
-}
-
-#[rstest]
 #[case::verify(json!({"verify": {"provider": "cosign"}}), "VerificationNotSupported", "spec.verify is not supported yet")]
 #[case::provider(json!({"provider": "aws"}), "ProviderNotSupported", "spec.provider")]
 #[tokio::test]
@@ -395,10 +382,10 @@ async fn an_unsupported_field_keeps_the_artifact_served() -> Result<()> {
     let scene = Scene::new().await?;
     scene.push("latest", "1").await?;
     let before = scene.ready(json!({})).await?;
-    let after = scene.edit(json!({"ignore": "*.md"})).await?;
+    let after = scene.edit(json!({"verify": {"provider": "cosign"}})).await?;
     assert_eq!(
         condition(&after, "Ready").map(|ready| ready.reason.as_str()),
-        Some("FieldNotSupported")
+        Some("VerificationNotSupported")
     );
     assert_eq!(artifact(&after)?, artifact(&before)?);
     fetch(&artifact(&after)?).await?;

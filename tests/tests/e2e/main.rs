@@ -10,12 +10,14 @@
 )]
 
 mod addresses;
+mod annotations;
 mod audiences;
 mod bad_content;
 mod ca_shapes;
 mod cert_manager;
 mod command_line;
 mod connections;
+mod content_rules;
 mod crd_guard;
 mod credentials;
 mod documents;
@@ -26,7 +28,9 @@ mod leader_election;
 mod leaks;
 mod lifecycle;
 mod outage;
+mod own_settings;
 mod publish_configmap;
+mod pull_secrets;
 mod quiet;
 mod recreated;
 mod redaction;

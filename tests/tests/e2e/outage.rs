@@ -2,15 +2,41 @@
 //! outcome is written as soon as it is back, not with the next interval.
 
 use anyhow::{Context, Result};
+use kube::api::{Patch, PatchParams};
 use mintmark_hack::cluster::{Cluster, ClusterOptions};
 use mintmark_tests::{
     env::Env,
-    fault_registry::{Artifact, ClientAuth, Fault, Route},
+    fault_registry::{Artifact, ClientAuth, Fault, FaultRegistry, Recorded, Route, Verdict},
     http::until,
     secure::ServerCa,
     served::{artifact, fetch, files},
     specs,
 };
+use serde_json::json;
+
+/// An object `login` that logs in with what its account refers to.
+async fn log_in_often(env: &Env, tenant: &str, registry: &FaultRegistry) -> Result<()> {
+    registry.push("login", "v1", &Artifact::flux(&[("a.yaml", "1")]));
+    registry.set_gate(|request| {
+        if request.path().starts_with("/v2/login/") && request.authorization() != Some("Basic dTpw") {
+            Verdict::Challenge(vec!["Basic realm=\"r\"".to_owned()])
+        } else {
+            Verdict::Allow
+        }
+    });
+    let auths = json!({registry.host(): {"username": "u", "password": "p"}});
+    env.pull_secret(tenant, "pull", auths).await?;
+    env.service_account(tenant, "puller").await?;
+    let patch = json!({"imagePullSecrets": [{"name": "pull"}]});
+    env.accounts(tenant)
+        .patch("puller", &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
+    let spec = json!({"url": registry.url("login"), "ref": {"tag": "v1"}, "interval": "1s",
+        "serviceAccountName": "puller", "certSecretRef": {"name": specs::REGISTRY_CA}});
+    env.create(tenant, "login", spec).await?;
+    env.ready(tenant, "login").await?;
+    Ok(())
+}
 
 #[tokio::test]
 async fn an_outage_defers_only_what_is_written() -> Result<()> {
@@ -26,6 +52,7 @@ async fn an_outage_defers_only_what_is_written() -> Result<()> {
     spec["interval"] = "1s".into();
     env.create(&tenant, "often", spec).await?;
     let before = artifact(&env.ready(&tenant, "often").await?)?;
+    log_in_often(&env, &tenant, &registry).await?;
     env.event(&tenant, "often", "NewArtifact").await?;
 
     // The only pass over this one within an hour begins before the outage and ends in it.
@@ -56,10 +83,19 @@ async fn an_outage_defers_only_what_is_written() -> Result<()> {
         Ok(files(&served)?["a.yaml"] == b"2")
     })
     .await?;
-    let seen = registry.requests().len();
-    registry
-        .until("pulls go on at their interval", |requests| requests.len() >= seen + 5)
-        .await;
+    for repository in ["often", "login"] {
+        let pulls = |requests: &[Recorded]| {
+            let path = format!("/v2/{repository}/");
+            requests
+                .iter()
+                .filter(|request| request.path().starts_with(&path))
+                .count()
+        };
+        let seen = pulls(&registry.requests());
+        registry
+            .until("pulls go on at their interval", |requests| pulls(requests) >= seen + 5)
+            .await;
+    }
 
     cluster.start_api_server().await?;
     fetch(&artifact(&env.ready(&tenant, "rarely").await?)?).await?;

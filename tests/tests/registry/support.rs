@@ -19,7 +19,7 @@ use mintmark::{
     },
 };
 use mintmark_api::digest::Digest;
-use mintmark_tests::fault_registry::{Authority, ClientAuth, ClientCertificate, FaultRegistry, Tls};
+use mintmark_tests::fault_registry::{Artifact, Authority, ClientAuth, ClientCertificate, FaultRegistry, Tls};
 
 pub(crate) const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJtaW50In0.c2lnbmF0dXJl";
 pub(crate) const REPOSITORY: &str = "tenant/app";
@@ -149,9 +149,10 @@ pub(crate) fn jwt(token: &str, audiences: &[&str]) -> Arc<Source> {
 pub(crate) fn certificate_credential(leaf: &ClientCertificate, issuer: &str, generation: &str) -> Presented {
     Presented::Certificate(CertificateCredential {
         chain: leaf.chain.clone().into(),
-        key: Arc::clone(&leaf.key),
+        key: Arc::new(leaf.key.clone_key().into()),
         issuer: issuer.into(),
         generation: CredentialGeneration(generation.into()),
+        must_be_asked: true,
     })
 }
 
@@ -184,6 +185,23 @@ pub(crate) async fn secure_with(client_auth: ClientAuth, tls12_only: bool) -> Se
     }
 }
 
+/// A registry, and another server that its CA vouches for. Both have the artifact.
+pub(crate) async fn registry_and_stranger(registry: ClientAuth, stranger: ClientAuth) -> (Secure, FaultRegistry) {
+    let (authority, ca) = server_pair();
+    let start = async |name: &str, client_auth| {
+        let tls = Tls {
+            leaf: authority.server(&[name]),
+            client_auth,
+            tls12_only: false,
+        };
+        let server = FaultRegistry::start(Some(tls)).await;
+        server.push(REPOSITORY, "v1", &Artifact::flux(&[("a.yaml", "a: 1\n")]));
+        server
+    };
+    let registry = start("registry.test", registry).await;
+    (Secure { registry, ca }, start("other.test", stranger).await)
+}
+
 /// Two CAs in one bundle.
 pub(crate) fn server_pair() -> (Authority, CaBundle) {
     let authority = Authority::new("Server CA");
@@ -196,6 +214,8 @@ pub(crate) fn spec(host: &str, ca: Option<&CaBundle>) -> SessionSpec {
         url: RepositoryUrl::parse(&format!("oci://{host}/{REPOSITORY}"), true).unwrap(),
         insecure: ca.is_none(),
         ca: ca.cloned(),
+        client_certificate: None,
+        proxy: None,
         object_uid: "uid-1".into(),
         namespace: "tenant".into(),
         timeout: Duration::from_secs(20),

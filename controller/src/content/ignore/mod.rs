@@ -1,13 +1,15 @@
-//! Which paths an archive leaves out: patterns in the syntax of gitignore, read as go-git reads them, because that is
-//! what Flux uses and users' patterns were written against.
+//! Which paths an archive leaves out: patterns in the syntax of gitignore, read as go-git 5.16 reads them, because
+//! Flux has a copy of that and users' patterns were written against it.
 //!
 //! The last pattern that matches decides. Patterns are scoped to the directory their file stands in (their *domain*).
 //! Excluded directories are still descended, so `/*` followed by `!/deploy` keeps `deploy`.
 
 mod builtin;
+mod collect;
 mod glob;
 mod pattern;
 
+pub(crate) use glob::Glob;
 use pattern::Pattern;
 
 /// What the patterns say about a path.
@@ -55,11 +57,17 @@ impl Patterns {
         patterns
     }
 
+    /// Appends the patterns of another list.
+    fn append(&mut self, other: Self) {
+        self.list.extend(other.list);
+    }
+
     /// Appends the patterns of one text, a pattern per line, scoped to the directory `domain` (elements from the root).
-    /// Blank lines and lines that begin with `#` are skipped.
+    /// Blank lines and lines that begin with `#` are skipped; one CR at the end of a line is no part of it.
     pub fn add(&mut self, text: &str, domain: &[&str]) {
         let lines = text
-            .lines()
+            .split('\n')
+            .map(|line| line.strip_suffix('\r').unwrap_or(line))
             .filter(|line| !line.starts_with('#') && !line.trim().is_empty());
         self.list.extend(lines.map(|line| Pattern::parse(line, domain)));
     }
@@ -71,11 +79,16 @@ impl Patterns {
 
     /// What the last pattern that matches says about `path` (its elements from the root).
     pub fn verdict(&self, path: &[&str], is_directory: bool) -> Verdict {
+        self.verdict_within(path, is_directory, &mut 0)
+    }
+
+    /// [`Self::verdict`]; adds to `steps` what it took: at most patterns' length × path's length, most often far less.
+    pub(super) fn verdict_within(&self, path: &[&str], is_directory: bool, steps: &mut u64) -> Verdict {
         match self
             .list
             .iter()
             .rev()
-            .find(|pattern| pattern.matches(path, is_directory))
+            .find(|pattern| pattern.matches(path, is_directory, steps))
         {
             Some(pattern) if pattern.includes() => Verdict::Included,
             Some(_) => Verdict::Excluded,

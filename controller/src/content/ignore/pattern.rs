@@ -64,7 +64,9 @@ impl Pattern {
         self.includes
     }
 
-    pub(super) fn matches(&self, path: &[&str], is_directory: bool) -> bool {
+    /// Whether the pattern speaks of `path`. Adds what it took to `steps`.
+    pub(super) fn matches(&self, path: &[&str], is_directory: bool, steps: &mut u64) -> bool {
+        *steps += 1;
         let Some((parents, path)) = path.split_at_checked(self.domain.len()) else {
             return false;
         };
@@ -77,20 +79,20 @@ impl Pattern {
             return false;
         }
         match &self.shape {
-            Shape::Name(glob) => self.matches_name(glob, path, is_directory),
-            Shape::Path(elements) => self.matches_path(elements, path, is_directory),
+            Shape::Name(glob) => self.matches_name(glob, path, is_directory, steps),
+            Shape::Path(elements) => self.matches_path(elements, path, is_directory, steps),
         }
     }
 
     /// The first element that fits decides.
-    fn matches_name(&self, glob: &Glob, path: &[&str], is_directory: bool) -> bool {
-        match path.iter().position(|element| glob.matches(element)) {
+    fn matches_name(&self, glob: &Glob, path: &[&str], is_directory: bool, steps: &mut u64) -> bool {
+        match path.iter().position(|element| glob.matches(element, steps)) {
             Some(at) => !(self.directories_only && !is_directory && at + 1 == path.len()),
             None => false,
         }
     }
 
-    fn matches_path(&self, elements: &[Element], mut path: &[&str], is_directory: bool) -> bool {
+    fn matches_path(&self, elements: &[Element], mut path: &[&str], is_directory: bool, steps: &mut u64) -> bool {
         let mut matched = false;
         let mut any_depth = false;
         for (index, element) in elements.iter().enumerate() {
@@ -101,13 +103,17 @@ impl Pattern {
                 Element::AnyDepth => any_depth = true,
                 Element::Never => return false,
                 Element::Glob(glob) => {
-                    let found = path.iter().position(|element| glob.matches(element));
-                    let Some(at) = found.filter(|at| any_depth || *at == 0) else {
+                    let within = if any_depth {
+                        path
+                    } else {
+                        path.get(..1).unwrap_or_default()
+                    };
+                    let Some(at) = within.iter().position(|element| glob.matches(element, steps)) else {
                         return false;
                     };
                     path = path.get(at + 1..).unwrap_or_default();
-                    // A path that ends before the pattern does is not meant, not even by `dir/**`.
-                    matched = any_depth || !path.is_empty() || is_last;
+                    // Also when only `**` follows: `dir/**` means `dir` itself too.
+                    matched = true;
                     any_depth = false;
                 }
             }

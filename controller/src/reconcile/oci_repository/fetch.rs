@@ -12,6 +12,7 @@ use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Dige
 use super::{
     Reference, ValidatedOciRepository,
     dereference::{self, Referents},
+    login::{self, Found, Login},
     newest::{Undetermined, newest_tag},
     progress::Drift,
     status,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     artifact::{Binding, CredentialBinding, Draft, Record},
     content::select_layer,
-    credential::{CredentialSource, ObjectCredential, Unavailable, Wanted},
+    credential::{Annotated, CredentialSource, NamedUser, ObjectCredential, PullSecretSource, Unavailable, Wanted},
     reconcile::{
         Context, StepError,
         context::{generation, identity},
@@ -105,27 +106,16 @@ impl<'a> Pull<'a> {
 
     /// Pulls if there is something new.
     pub async fn run(&mut self) -> Result<(), StepError> {
-        let source = self.credential_source()?;
-        // Minted before the first request, so that a failure here is told as one of minting.
-        let minted = source.current().await;
-        self.credential = source.status();
-        minted.map_err(|error| {
-            StepError::fetch(
-                reason::AUTHENTICATION_FAILED,
-                format!("failed to get credential: {error}"),
-            )
-        })?;
-        let referents = self.referents().await?;
-        let binding = self.binding(&referents);
+        let (source, login) = self.source().await?;
+        let uid = self.object.uid().unwrap_or_default();
+        let referents = dereference::referents(self.ctx, self.key, &uid, self.spec).await?;
+        let binding = self.binding(&referents, login.as_ref());
         let mut session = self.session(referents, source);
         let (revision, digest) = self.resolve(&mut session).await?;
         if self.is_stored(&revision, &binding) {
             return Ok(());
         }
-        let tag = revision.rsplit_once('@').map_or(revision.as_str(), |(tag, _)| tag);
-        self.drift
-            .known(format!("building artifact: new revision '{revision}' for '{tag}'"));
-        self.outdated = self.opened.record.as_ref().map(|_| revision.clone());
+        self.outdated = self.new_revision(&revision);
         let record = self
             .fetch(
                 &mut session,
@@ -149,12 +139,48 @@ impl<'a> Pull<'a> {
             .is_some_and(|record| record.revision == revision && record.binding == *binding)
     }
 
-    fn credential_source(&self) -> Result<Arc<ObjectCredential>, StepError> {
+    /// Tells what is built. Returns the revision if another one is stored; content may differ without that.
+    fn new_revision(&self, revision: &str) -> Option<String> {
+        let stored = self.opened.record.as_ref();
+        if stored.is_some_and(|record| record.revision == revision) {
+            self.drift.known("building artifact".to_owned());
+            return None;
+        }
+        let tag = revision.rsplit_once('@').map_or(revision, |(tag, _)| tag);
+        self.drift
+            .known(format!("building artifact: new revision '{revision}' for '{tag}'"));
+        stored.map(|_| revision.to_owned())
+    }
+
+    /// Where what is presented comes from, and the login if it is one.
+    async fn source(&mut self) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
+        Ok(match login::find(self.ctx, self.key, self.object, self.spec).await? {
+            Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
+            Found::Spec => (self.minting(&self.spec.credential).await?, None),
+            Found::Annotated(Annotated { wanted, username }) => {
+                (Arc::new(NamedUser::new(self.minting(&wanted).await?, username)), None)
+            }
+        })
+    }
+
+    /// The source of a credential of the object's own, minted before the first request so that a failure is told as one
+    /// of minting.
+    async fn minting(&mut self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
+        let source = self.credential_source(wanted)?;
+        let minted = source.current().await;
+        self.credential = source.status();
+        minted.map_err(|error| {
+            StepError::fetch(
+                reason::AUTHENTICATION_FAILED,
+                format!("failed to get credential: {error}"),
+            )
+        })?;
+        Ok(source)
+    }
+
+    fn credential_source(&self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
         let object = identity(self.object);
-        let source = self
-            .ctx
-            .credentials
-            .source(&object, &self.spec.credential, &self.spec.origin);
+        let source = self.ctx.credentials.source(&object, wanted, &self.spec.origin);
         source.map(Arc::new).map_err(|unavailable| match unavailable {
             Unavailable::NotConfigured(why) => StepError::terminal(reason::CREDENTIAL_NOT_CONFIGURED, why),
             Unavailable::WrongKey(why) => StepError::waiting_for_another_key(why),
@@ -167,35 +193,32 @@ impl<'a> Pull<'a> {
         })
     }
 
-    async fn referents(&self) -> Result<Referents, StepError> {
-        let Some(name) = &self.spec.cert_secret else {
-            return Ok(Referents::default());
-        };
-        let certificate = self.spec.credential == Wanted::SpiffeCertificate;
-        dereference::cert_secret(self.ctx, self.key, name, certificate).await
-    }
-
-    fn binding(&self, referents: &Referents) -> Binding {
+    fn binding(&self, referents: &Referents, login: Option<&Login>) -> Binding {
+        let minted = self.credential.as_ref().map(|credential| CredentialBinding {
+            kind: credential.kind.to_string(),
+            subject: Some(credential.subject.clone()),
+            audiences: credential.audiences.clone(),
+        });
+        let mut versions = referents.versions.clone();
+        versions.extend(login.map(|login| login.referent.clone()));
         Binding {
             uid: self.object.uid().unwrap_or_default(),
             url: self.object.spec.url.clone(),
-            credential: self.credential.as_ref().map(|credential| CredentialBinding {
-                kind: credential.kind.to_string(),
-                subject: Some(credential.subject.clone()),
-                audiences: credential.audiences.clone(),
-            }),
-            referents: referents.versions.clone(),
+            credential: minted.or_else(|| login.map(|login| login.binding.clone())),
+            referents: versions,
             ignore: self.object.spec.ignore.clone(),
             layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
         }
     }
 
-    fn session(&self, referents: Referents, source: Arc<ObjectCredential>) -> Session {
+    fn session(&self, referents: Referents, source: Arc<dyn CredentialSource>) -> Session {
         let drift = self.drift.clone();
         let spec = SessionSpec {
             url: self.spec.url.clone(),
             insecure: !self.spec.origin.is_https(),
             ca: referents.ca,
+            client_certificate: referents.client_certificate,
+            proxy: referents.proxy,
             object_uid: self.object.uid().unwrap_or_default().into(),
             namespace: self.key.namespace.clone(),
             timeout: self.spec.timeout,
@@ -255,7 +278,7 @@ impl<'a> Pull<'a> {
         })?;
         // The registry is done with; others may have its permit while this layer is extracted.
         session.leave();
-        store::store(self.ctx, &self.opened.key, blob, draft).await
+        store::store(self.ctx, &self.opened.key, self.spec.layer_operation, blob, draft).await
     }
 
     async fn download(&self, session: &mut Session, layer: &Descriptor) -> Result<Blob, Download> {

@@ -1,9 +1,11 @@
 //! One pass over an OCIRepository, from the object in the store to its status, its event and the time of the next pass.
-//! Reads the registry and at most the Secret of `certSecretRef`; writes the artifact, then the status, each at most once.
+//! Reads the registry and the Secrets that the object refers to; writes the artifact, then the status, each at most once.
 
 mod dereference;
 mod events;
 mod fetch;
+mod known;
+mod login;
 mod newest;
 mod progress;
 mod status;
@@ -23,8 +25,8 @@ use mintmark_api::{
 };
 use mintmark_issuer::SigningSet;
 
-pub use dereference::KnownReferents;
 pub use fetch::Pull;
+pub use known::KnownReferents;
 pub use status::Outcome;
 pub use validate::{Reference, ValidatedOciRepository};
 

@@ -1,4 +1,4 @@
-//! What a pass does with the artifact storage: opens it, archives a fetched layer, commits. Everything that may block runs on
+//! What a pass does with the artifact storage: opens it, archives or copies a fetched layer, commits. Everything that may block runs on
 //! a thread for that; failures come back as conditions.
 
 use std::{
@@ -8,12 +8,15 @@ use std::{
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use mintmark_api::{condition::reason, oci_repository::OciRepository};
+use mintmark_api::{
+    condition::reason,
+    oci_repository::{LayerOperation, OciRepository},
+};
 
 use super::events;
 use crate::{
     artifact::{self, Draft, Record, Staged, Standing, Storage, StorageError},
-    content::{ContentError, Limits, Patterns, extract},
+    content::{ContentError, Limits, extract},
     reconcile::{Context, StepError},
     watch::ObjectKey,
 };
@@ -87,16 +90,22 @@ impl Read for Blob {
     }
 }
 
-/// Extracts the layer, archives it, and makes the archive the object's artifact.
+/// Makes of the layer what `operation` says, and that the object's artifact. The draft's `ignore` counts where files are
+/// archived.
 pub async fn store(
     ctx: &Context<OciRepository>,
     key: &artifact::ObjectKey,
+    operation: LayerOperation,
     blob: Blob,
     draft: Draft,
 ) -> Result<Arc<Record>, StepError> {
     let slot = ctx.extractions.acquire().await;
-    let (key, limits) = (key.clone(), ctx.settings.extract_limits);
-    let staged = blocking(&ctx.storage, move |storage| archive(storage, &key, blob, &limits)).await?;
+    let (key, limits, ignore) = (key.clone(), ctx.settings.extract_limits, draft.binding.ignore.clone());
+    let staged = blocking(&ctx.storage, move |storage| match operation {
+        LayerOperation::Copy => copy(storage, &key, blob),
+        _ => archive(storage, &key, blob, &limits, ignore.as_deref()),
+    })
+    .await?;
     // What is left is waiting for the disk, which many may do at a time.
     drop(slot);
     blocking(&ctx.storage, move |_| {
@@ -108,11 +117,30 @@ pub async fn store(
 }
 
 /// Extracts the layer and writes its archive into a file that has no name yet. Blocks.
-fn archive(storage: &Storage, key: &artifact::ObjectKey, blob: Blob, limits: &Limits) -> Result<Staged, StepError> {
+fn archive(
+    storage: &Storage,
+    key: &artifact::ObjectKey,
+    blob: Blob,
+    limits: &Limits,
+    ignore: Option<&str>,
+) -> Result<Staged, StepError> {
     let mut tree = extract(blob, limits, &storage.staging_path()).map_err(|error| content_error(&error))?;
+    let patterns = tree.patterns(ignore).map_err(|error| content_error(&error))?;
     let mut staged = storage.stage(key).map_err(|error| storage_error(&error))?;
-    tree.write_archive(&Patterns::built_in(), &mut staged)
+    tree.write_archive(&patterns, &mut staged)
         .map_err(|error| content_error(&error))?;
+    Ok(staged)
+}
+
+/// Writes the layer's bytes as they are into a file that has no name yet. Blocks.
+fn copy(storage: &Storage, key: &artifact::ObjectKey, mut blob: Blob) -> Result<Staged, StepError> {
+    let mut staged = storage.stage(key).map_err(|error| storage_error(&error))?;
+    std::io::copy(&mut blob, &mut staged).map_err(|error| {
+        StepError::storage(
+            reason::ARCHIVE_OPERATION_FAILED,
+            format!("unable to copy artifact to storage: {error}"),
+        )
+    })?;
     Ok(staged)
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome, Reference, ValidatedOciRepository,
     status::{Findings, differs, progressing},
+    validate::LoginFrom,
 };
 use crate::{
     artifact::AdvertisedAddress,
@@ -51,17 +52,15 @@ fn validate(more: &Value) -> Result<ValidatedOciRepository, StepError> {
     ValidatedOciRepository::new(&object(more), &settings())
 }
 
-#[rstest]
-#[case(json!({"layerSelector": {"operation": "copy"}}), "spec.layerSelector.operation is not supported yet")]
-#[case(json!({"secretRef": {"name": "s"}}), "spec.secretRef is not supported yet")]
-#[case(json!({"serviceAccountName": "s"}), "spec.serviceAccountName is not supported yet")]
-#[case(json!({"proxySecretRef": {"name": "s"}}), "spec.proxySecretRef is not supported yet")]
-#[case(json!({"ignore": ""}), "spec.ignore is not supported yet")]
-fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] message: &str) {
-    let error = validate(&more).unwrap_err();
+#[test]
+fn an_operation_of_a_later_version_is_refused_by_name() {
+    let error = validate(&json!({"layerSelector": {"operation": "move"}})).unwrap_err();
     assert_eq!(
         (error.reason, error.message.as_str()),
-        (reason::FIELD_NOT_SUPPORTED, message)
+        (
+            reason::FIELD_NOT_SUPPORTED,
+            "spec.layerSelector.operation is not supported yet"
+        )
     );
     assert_eq!((error.policy, error.condition), (Policy::Terminal, None));
 }
@@ -76,10 +75,38 @@ fn fields_without_behaviour_are_refused_by_name(#[case] more: Value, #[case] mes
 #[case(json!({"credential": "SpiffeJWT", "audiences": ["a"], "secretRef": {"name": "s"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"credential": "Other", "audiences": ["a"]}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"certSecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"secretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
+#[case(json!({"proxySecretRef": {"name": "mintmark-signing"}}), reason::CREDENTIAL_INVALID)]
 #[case(json!({"url": "oci://alpine", "credential": "SpiffeCertificate"}), reason::URL_INVALID)]
 fn what_only_an_edit_mends_is_terminal(#[case] more: Value, #[case] reason: &str) {
     let error = validate(&more).unwrap_err();
     assert_eq!((error.reason, error.policy), (reason, Policy::Terminal), "{error}");
+}
+
+#[rstest]
+#[case(json!({}), LoginFrom::Nobody)]
+#[case(json!({"secretRef": {"name": "s"}}), LoginFrom::SecretRef("s".to_owned()))]
+#[case(json!({"serviceAccountName": "a"}), LoginFrom::Account("a".to_owned()))]
+#[case(json!({"serviceAccountName": ""}), LoginFrom::Nobody)]
+#[case(json!({"secretRef": {"name": "s"}, "serviceAccountName": "a"}), LoginFrom::SecretRef("s".to_owned()))]
+#[case(json!({"serviceAccountName": "a", "credential": "ServiceAccountToken", "audiences": ["x"]}), LoginFrom::Nobody)]
+fn a_secret_ref_goes_before_the_account(#[case] more: Value, #[case] expected: LoginFrom) {
+    assert_eq!(validate(&more).unwrap().login, expected);
+}
+
+#[test]
+fn the_default_account_is_for_objects_that_name_none() {
+    let settings = Settings {
+        default_service_account: Some("default".to_owned()),
+        ..settings()
+    };
+    let login = |more: &Value| ValidatedOciRepository::new(&object(more), &settings).unwrap().login;
+    assert_eq!(login(&json!({})), LoginFrom::Account("default".to_owned()));
+    assert_eq!(
+        login(&json!({"serviceAccountName": "a"})),
+        LoginFrom::Account("a".to_owned())
+    );
+    assert_eq!(login(&json!({"credential": "SpiffeCertificate"})), LoginFrom::Nobody);
 }
 
 #[test]
@@ -187,7 +214,7 @@ fn a_retryable_failure_does_not_observe_the_generation() {
 
 #[test]
 fn a_terminal_failure_stalls_and_observes_the_generation() {
-    let status = status(&object(&json!({})), &failed(StepError::unsupported("ignore")));
+    let status = status(&object(&json!({})), &failed(StepError::unsupported("ref.semver")));
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(
         summary(&status.conditions),

@@ -33,16 +33,33 @@ pub struct ValidatedOciRepository {
     pub reference: Reference,
     /// Media type of the layer to take; the first layer when absent.
     pub layer_media_type: Option<String>,
+    /// What becomes of the layer.
+    pub layer_operation: LayerOperation,
     /// As the object has it, for the record.
     pub layer_selector: Option<LayerSelector>,
     /// What to present.
     pub credential: Wanted,
-    /// Secret with the registry's CA.
+    /// Where a login comes from when there is no credential.
+    pub login: LoginFrom,
+    /// Secret with the registry's CA and a client certificate, or either.
     pub cert_secret: Option<String>,
+    /// Secret with the proxy.
+    pub proxy_secret: Option<String>,
     /// Time between passes, before jitter.
     pub interval: Duration,
     /// Bound of all registry I/O of a pass.
     pub timeout: Duration,
+}
+
+/// Who says which login is presented, in an object without a credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// Nobody: the pull is anonymous, or the credential is another one.
+    Nobody,
+    /// The Secret of `secretRef`, which has to have one.
+    SecretRef(String),
+    /// The imagePullSecrets of this account, if one of them has one.
+    Account(String),
 }
 
 /// A digest, a range of tags, or a tag.
@@ -80,8 +97,11 @@ impl ValidatedOciRepository {
                 .as_ref()
                 .and_then(LayerSelector::media_type)
                 .map(str::to_owned),
+            layer_operation: layer_operation(spec),
             layer_selector: spec.layer_selector.clone(),
+            login: login_from(spec, settings),
             cert_secret: spec.cert_secret_ref.as_ref().map(|reference| reference.name.clone()),
+            proxy_secret: spec.proxy_secret_ref.as_ref().map(|reference| reference.name.clone()),
             interval: spec.interval.to_std().max(settings.min_interval),
             timeout: spec.timeout().to_std().min(settings.max_timeout),
             url,
@@ -107,26 +127,17 @@ fn unsupported_fields(spec: &OciRepositorySpec) -> Result<(), StepError> {
             ..StepError::terminal(reason::VERIFICATION_NOT_SUPPORTED, message)
         });
     }
-    let operation = spec
-        .layer_selector
+    if layer_operation(spec) == LayerOperation::Unknown {
+        return Err(StepError::unsupported("layerSelector.operation"));
+    }
+    Ok(())
+}
+
+fn layer_operation(spec: &OciRepositorySpec) -> LayerOperation {
+    spec.layer_selector
         .as_ref()
         .map(LayerSelector::operation)
-        .unwrap_or_default();
-    let unsupported = [
-        ("layerSelector.operation", operation != LayerOperation::Extract),
-        // A credential and a secretRef contradict each other; that message is the more telling one.
-        ("secretRef", spec.secret_ref.is_some() && spec.credential.is_none()),
-        (
-            "serviceAccountName",
-            spec.service_account_name().is_some() && spec.credential.is_none(),
-        ),
-        ("proxySecretRef", spec.proxy_secret_ref.is_some()),
-        ("ignore", spec.ignore.is_some()),
-    ];
-    match unsupported.iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(StepError::unsupported(field)),
-        None => Ok(()),
-    }
+        .unwrap_or_default()
 }
 
 fn reference(spec: &OciRepositorySpec) -> Result<Reference, StepError> {
@@ -206,6 +217,21 @@ fn wanted(object: &OciRepository, settings: &Settings) -> Result<Wanted, StepErr
             reason::CREDENTIAL_INVALID,
             "spec.credential is unknown",
         )),
+    }
+}
+
+/// `secretRef` alone decides where there is one: a login is not replaced by another. With a credential there is none.
+fn login_from(spec: &OciRepositorySpec, settings: &Settings) -> LoginFrom {
+    if spec.credential.is_some() {
+        return LoginFrom::Nobody;
+    }
+    let account = spec
+        .service_account_name()
+        .or(settings.default_service_account.as_deref());
+    match (&spec.secret_ref, account) {
+        (Some(secret), _) => LoginFrom::SecretRef(secret.name.clone()),
+        (None, Some(account)) => LoginFrom::Account(account.to_owned()),
+        (None, None) => LoginFrom::Nobody,
     }
 }
 
