@@ -3,6 +3,7 @@
 
 mod cluster;
 mod flags;
+mod flux_flags;
 mod issuer;
 mod issuer_port;
 mod keys;
@@ -101,7 +102,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    complain(&format!("{line} (see mintmark --help)"));
+    let line = flux_flags::unsupported(line).unwrap_or_else(|| format!("{line} (see mintmark --help)"));
+    complain(&line);
     ExitCode::from(2)
 }
 

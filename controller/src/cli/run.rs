@@ -49,6 +49,7 @@ const BLOCKING_THREADS: usize = 64;
 pub fn run(flags: RunFlags) -> Result<(), CliError> {
     let identities = settings::credentials(&flags)?;
     prepare(flags.serving.log_level, flags.serving.log_encoding)?;
+    flags.flux.warn()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
