@@ -20,7 +20,7 @@ use crate::{
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, Context, Settings, Waiting, oci_repository::KnownReferents},
+    reconcile::{self, Context, Neighbours, Settings, Waiting, oci_repository::KnownReferents},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -198,6 +198,7 @@ impl Assembly {
             guard: guard.clone(),
             leadership: leadership.clone(),
             unwritten: Arc::default(),
+            neighbours: Neighbours::default(),
             known_referents: KnownReferents::default(),
             waiting: Arc::new(Waiting::default()),
             signing: signing.clone(),
@@ -363,7 +364,8 @@ fn start_watches(
     } else {
         Api::namespaced(client.clone(), namespace)
     };
-    let watch = ObjectWatch::new(context.store.clone(), context.queue.clone(), tasks::on_delete(context));
+    let watch = ObjectWatch::new(context.store.clone(), context.queue.clone(), tasks::on_delete(context))
+        .with_foreign_writes(tasks::on_foreign_write(context));
     let guard = context.guard.clone();
     task(supervisor, "OCIRepository watch", async move {
         watch.run(api, config, guard).await;

@@ -22,14 +22,14 @@ use crate::{
     credential::CredentialSettings,
     issuing::{OnNews, RevokedReceiver},
     notify::{Action, EventRecorder, EventType, NewEvent},
-    reconcile::{self, Context},
+    reconcile::{self, Context, oci_repository},
     runtime::{
         health::Health,
         lease::{LeaderState, Leadership},
         metrics::ReadySource,
         supervise::Supervisor,
     },
-    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, SigningReading, SigningSecretWatch},
+    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, OnForeignWrite, SigningReading, SigningSecretWatch},
 };
 
 /// Time between sweeps of storage and caches.
@@ -167,6 +167,7 @@ pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
         context.waiting.remove(key);
         context.unwritten.forget(key);
         context.known_referents.forget(key);
+        context.neighbours.forget(key);
         context.credentials.forget(uid);
         context.registry.forget(&uid.into());
         context
@@ -182,6 +183,16 @@ pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
                     "artifact of a deleted object not removed; the next sweep tries again");
             }
         });
+    })
+}
+
+/// Somebody else wrote a status after us: told at once, or by the next pass if this process may not write now.
+pub(super) fn on_foreign_write(context: &Arc<Context<OciRepository>>) -> OnForeignWrite {
+    let context = context.clone();
+    Box::new(move |key| {
+        if let Some(object) = context.store.get(key) {
+            oci_repository::tell_of_foreign_write(&context, key, &object);
+        }
     })
 }
 

@@ -4,6 +4,7 @@
 mod conditions;
 mod context;
 mod finalizer;
+mod neighbours;
 pub mod oci_repository;
 mod patch;
 mod revoked;
@@ -20,6 +21,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
+pub use neighbours::Neighbours;
 pub use revoked::drop_revoked;
 pub use settings::Settings;
 pub use step::{Policy, StepError};

@@ -37,4 +37,5 @@ mod signing_secret;
 mod start_errors;
 mod structured_authentication;
 mod svids;
+mod takeover;
 mod trust;
