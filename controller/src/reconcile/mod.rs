@@ -3,6 +3,7 @@
 
 mod conditions;
 mod context;
+mod departed;
 mod finalizer;
 mod neighbours;
 pub mod oci_repository;
@@ -21,6 +22,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
+pub use departed::{Departed, live_uid, run as look_after_departed};
 pub use neighbours::Neighbours;
 pub use revoked::drop_revoked;
 pub use settings::Settings;

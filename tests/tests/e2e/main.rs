@@ -33,6 +33,7 @@ mod redaction;
 mod restart;
 mod retries;
 mod ring_store;
+mod shards;
 mod signing_secret;
 mod start_errors;
 mod structured_authentication;
