@@ -111,6 +111,12 @@ impl Cluster {
     }
 }
 
+/// A client for a command that needs no more than that.
+pub async fn client_of(kubeconfig: Option<&Path>) -> Result<Client, CliError> {
+    let config = config(kubeconfig).await?;
+    Ok(Client::try_from(config).context("cannot set up the client of the API server")?)
+}
+
 fn client(config: Config, throttle: Option<Throttle>) -> kube::Result<Client> {
     let builder = ClientBuilder::try_from(config)?;
     Ok(match throttle {

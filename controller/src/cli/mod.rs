@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Bad flags end with status 2 and one line that names the flag, a failure
 //! while running with status 1.
 
+mod check;
 mod cluster;
 mod flags;
 mod flux_flags;
@@ -40,6 +41,8 @@ enum Command {
     /// Serve the issuer's documents alone, without any private key, from what the controller has stored.
     #[command(args_override_self = true)]
     Issuer(issuer::IssuerCommandFlags),
+    /// Report what would not work in a cluster.
+    Check(check::CheckFlags),
     /// Mint one credential from a key in a file, without a cluster.
     #[command(subcommand)]
     Mint(mint::MintCommand),
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(flags) => run::run(*flags),
         Command::Issuer(flags) => issuer::run(&flags),
+        Command::Check(flags) => check::run(&flags),
         Command::Mint(command) => mint::run(&command),
         Command::Keys(command) => keys::run(&command),
         Command::Verify(command) => verify::run(&command),

@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-pub use crd::{CrdGuard, CrdState, CrdWatch, read_schema};
+pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
 pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at};
 pub use queue::{Next, Queue};
 pub use secret::{SecretData, follow_secret};

@@ -14,6 +14,7 @@ mod audiences;
 mod bad_content;
 mod ca_shapes;
 mod cert_manager;
+mod check_command;
 mod command_line;
 mod connections;
 mod crd_guard;
