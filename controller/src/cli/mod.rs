@@ -11,6 +11,7 @@ mod keys;
 mod listeners;
 mod mint;
 mod offline;
+mod pull;
 mod run;
 mod settings;
 mod tasks;
@@ -46,6 +47,8 @@ enum Command {
     /// Mint one credential from a key in a file, without a cluster.
     #[command(subcommand)]
     Mint(mint::MintCommand),
+    /// Pull what one object of a file asks for into a folder, without a cluster.
+    Pull(Box<pull::PullFlags>),
     /// Show keys, and export what registries need to trust them.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Issuer(flags) => issuer::run(&flags),
         Command::Check(flags) => check::run(&flags),
         Command::Mint(command) => mint::run(&command),
+        Command::Pull(flags) => pull::run(&flags),
         Command::Keys(command) => keys::run(&command),
         Command::Verify(command) => verify::run(&command),
         Command::Trust(command) => trust::run(&command),

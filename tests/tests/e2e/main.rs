@@ -28,6 +28,7 @@ mod leaks;
 mod lifecycle;
 mod outage;
 mod publish_configmap;
+mod pull_command;
 mod quiet;
 mod recreated;
 mod redaction;

@@ -105,6 +105,20 @@ pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
     next
 }
 
+/// One pass over an object that is in no cluster: all of a pass but its status and events.
+pub async fn pull_once(ctx: &Context<OciRepository>, object: &OciRepository) -> Result<Arc<Record>, StepError> {
+    let pass = run(ctx, &ObjectKey::of(object), object).await;
+    match pass.map_err(|Theirs(error)| error)? {
+        Pass {
+            outcome: Outcome::Failed { error, .. },
+            ..
+        } => Err(error),
+        pass => pass
+            .record
+            .ok_or_else(|| StepError::storage(reason::ARCHIVE_OPERATION_FAILED, "nothing was stored")),
+    }
+}
+
 fn lost_its_credential(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> bool {
     object.spec.credential.is_none() && ctx.store.lost_credential(key, generation(object))
 }
