@@ -82,6 +82,8 @@ pub mod reason {
     pub const ARTIFACT_VERIFICATION_FAILED: &str = "ArtifactVerificationFailed";
     /// Event only: `spec.interval` is shorter than the controller allows.
     pub const INTERVAL_CLAMPED: &str = "IntervalClamped";
+    /// Event only: another controller wrote the status after this one.
+    pub const STATUS_OVERWRITTEN: &str = "StatusOverwritten";
     /// A referent or the registry's authentication stood in the way.
     pub const AUTHENTICATION_FAILED: &str = "AuthenticationFailed";
     /// `spec.url` is not the address of a repository.

@@ -40,6 +40,19 @@ fn every_row_is_a_flag_and_every_flag_has_a_row() {
     assert_eq!(documented, existing);
 }
 
+/// What is accepted for Flux's sake has no row; its name stands on the page.
+#[test]
+fn hidden_flags_are_named() {
+    let page = page();
+    let flags = flags();
+    let hidden: Vec<_> = flags.iter().filter(|flag| flag.is_hide_set()).collect();
+    assert!(!hidden.is_empty());
+    for flag in hidden {
+        let name = format!("`--{}`", flag.get_long().unwrap());
+        assert!(page.contains(&name), "{name}");
+    }
+}
+
 #[test]
 fn defaults_and_variables_are_in_the_row() {
     let page = page();

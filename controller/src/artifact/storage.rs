@@ -174,6 +174,25 @@ impl Storage {
         self.0.sweep(&live)
     }
 
+    /// The UID of the object that had a pass here under this key.
+    pub fn owner(&self, key: &ObjectKey) -> Option<String> {
+        let slot = self.0.slots.find(key)?;
+        slot.offer().owner.as_deref().map(str::to_owned)
+    }
+
+    /// Removes everything of this key if `live` knows no UID for it, asked with the object locked as by [`Storage::sweep`].
+    pub fn release(&self, key: &ObjectKey, live: impl Fn(&ObjectKey) -> Option<String>) -> Result<(), StorageError> {
+        self.0.release(key, &live)
+    }
+
+    /// Keys for which `live` answers nothing although a record is stored, with that record's UID. Reads those records.
+    pub fn unclaimed(
+        &self,
+        live: impl Fn(&ObjectKey) -> Option<String>,
+    ) -> Result<Vec<(ObjectKey, String)>, StorageError> {
+        self.0.unclaimed(&live)
+    }
+
     /// Opens the file at `path` (`<kind>/<namespace>/<name>/<file>`) if it may be served: named by the index, and of
     /// the size and time that the index holds.
     pub fn open_served(&self, path: &str) -> Option<ServedFile> {

@@ -60,3 +60,20 @@ fn objects_that_never_stored_anything_leave_the_index() {
     fixture.storage.sweep(|_| None).unwrap();
     assert!(fixture.storage.0.slots.keys().is_empty());
 }
+
+#[test]
+fn what_an_earlier_process_left_is_found_and_released_unless_it_lives() {
+    let mut fixture = Fixture::new();
+    fixture.begin_and_store("uid-1", &revision('a'), b"a");
+    assert_eq!(fixture.storage.owner(&fixture.key).as_deref(), Some("uid-1"));
+    fixture.restart();
+    assert_eq!(fixture.storage.owner(&fixture.key), None);
+    let unclaimed = fixture.storage.unclaimed(|_| None).unwrap();
+    assert_eq!(unclaimed, [(fixture.key.clone(), "uid-1".to_owned())]);
+    let live = |_: &ObjectKey| Some("uid-1".to_owned());
+    assert!(fixture.storage.unclaimed(live).unwrap().is_empty());
+    fixture.storage.release(&fixture.key, live).unwrap();
+    assert!(!fixture.files().is_empty());
+    fixture.storage.release(&fixture.key, |_| None).unwrap();
+    assert!(!fixture.object_path("").exists());
+}

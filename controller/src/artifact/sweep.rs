@@ -47,6 +47,30 @@ impl Inner {
         outcome.map(|()| report)
     }
 
+    pub(super) fn release(
+        &self,
+        key: &ObjectKey,
+        live: &dyn Fn(&ObjectKey) -> Option<String>,
+    ) -> Result<(), StorageError> {
+        self.slots
+            .with(key, |slot| self.sweep_one(key, slot, live, &mut SweepReport::default()))
+    }
+
+    pub(super) fn unclaimed(
+        &self,
+        live: &dyn Fn(&ObjectKey) -> Option<String>,
+    ) -> Result<Vec<(ObjectKey, String)>, StorageError> {
+        let mut unclaimed = Vec::new();
+        for key in self.stored_keys(&mut SweepReport::default())? {
+            if live(&key).is_none()
+                && let Some(record) = self.disk.load(&key)?
+            {
+                unclaimed.push((key, record.binding.uid));
+            }
+        }
+        Ok(unclaimed)
+    }
+
     /// Stops serving, wipes, and takes the slot out of the index.
     fn retire(&self, key: &ObjectKey, slot: &Slot) -> Result<(), StorageError> {
         slot.clear();

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use ipnet::IpNet;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rustls_pki_types::CertificateDer;
@@ -14,7 +15,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{CliError, FlagError, flags::ControllerFlags};
-use crate::credential::{audiences_of, subject_of};
+use crate::{
+    credential::{audiences_of, subject_of},
+    runtime::throttle::Throttle,
+};
 
 /// First and longest delay between attempts to learn the API server's audiences.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -36,12 +40,14 @@ pub struct Cluster {
 }
 
 /// What flags say about the cluster.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Given<'a> {
     /// `--kubeconfig`.
     pub kubeconfig: Option<&'a Path>,
     /// `--runtime-namespace`.
     pub namespace: Option<&'a str>,
+    /// `--kube-api-qps` and `--kube-api-burst`.
+    pub throttle: Option<Throttle>,
 }
 
 impl Cluster {
@@ -50,16 +56,17 @@ impl Cluster {
         Self::connect_to(Given {
             kubeconfig: flags.kubeconfig.as_deref(),
             namespace: flags.runtime_namespace.as_deref(),
+            throttle: Throttle::new(flags.kube_api_qps, flags.kube_api_burst),
         })
         .await
     }
 
-    /// The same from the two flags that it takes.
+    /// The same from the flags that it takes.
     pub async fn connect_to(given: Given<'_>) -> Result<Self, CliError> {
         let config = config(given.kubeconfig).await?;
         let namespace = match given.namespace {
             Some(namespace) if !namespace.is_empty() => namespace.to_owned(),
-            _ if is_in_cluster(given) => config.default_namespace.clone(),
+            _ if is_in_cluster(&given) => config.default_namespace.clone(),
             _ => {
                 let problem = "is needed outside a Pod: the namespace of the signing Secret (or RUNTIME_NAMESPACE)";
                 return Err(FlagError::new("runtime-namespace", problem).into());
@@ -78,7 +85,7 @@ impl Cluster {
             .map(|der| CertificateDer::from(der.clone()))
             .collect();
         let own_networks = own_networks(&config);
-        let client = Client::try_from(config).context("cannot set up the client of the API server")?;
+        let client = client(config, given.throttle).context("cannot set up the client of the API server")?;
         Ok(Self {
             client,
             namespace,
@@ -104,6 +111,20 @@ impl Cluster {
     }
 }
 
+/// A client for a command that needs no more than that.
+pub async fn client_of(kubeconfig: Option<&Path>) -> Result<Client, CliError> {
+    let config = config(kubeconfig).await?;
+    Ok(Client::try_from(config).context("cannot set up the client of the API server")?)
+}
+
+fn client(config: Config, throttle: Option<Throttle>) -> kube::Result<Client> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(match throttle {
+        Some(throttle) => builder.with_layer(&throttle).build(),
+        None => builder.build(),
+    })
+}
+
 async fn config(kubeconfig: Option<&Path>) -> Result<Config, CliError> {
     let Some(path) = kubeconfig else {
         let none = |error| FlagError::new("kubeconfig", format!("is needed outside a Pod: {}", first_line(&error)));
@@ -120,7 +141,7 @@ fn first_line(error: &dyn Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-fn is_in_cluster(given: Given<'_>) -> bool {
+fn is_in_cluster(given: &Given<'_>) -> bool {
     given.kubeconfig.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
 }
 

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args};
 use ipnet::IpNet;
 use mintmark_api::duration::GoDuration;
 
+use super::flux_flags::FluxFlags;
 use crate::{
     credential::{AllowedAudience, Audience},
     registry::HostGlob,
@@ -32,6 +33,10 @@ impl FromStr for Listen {
     }
 }
 
+/// Bounds of a rate of requests: one in a hundred seconds, and more than any API server takes.
+const MIN_RATE: f64 = 0.01;
+const MAX_RATE: f64 = 1_000_000.0;
+
 /// Every flag of `mintmark run`.
 #[derive(Debug, Clone, Args)]
 #[expect(
@@ -53,6 +58,8 @@ pub struct RunFlags {
     pub election: ElectionFlags,
     #[command(flatten)]
     pub serving: ServingFlags,
+    #[command(flatten)]
+    pub flux: FluxFlags,
 }
 
 /// Who signs, and what the signed says.
@@ -198,6 +205,12 @@ pub struct ControllerFlags {
     /// Passes that compute or talk to the API server at a time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub concurrent: u32,
+    /// Requests per second to the API server, leases apart; -1 leaves that to the API server's own fairness.
+    #[arg(long, value_name = "N", default_value_t = -1.0, allow_negative_numbers = true, value_parser = requests_per_second)]
+    pub kube_api_qps: f64,
+    /// Requests that may go at once after a pause, with --kube-api-qps.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub kube_api_burst: u32,
     /// Watch every namespace, not only the controller's own.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = ArgAction::Set)]
     pub watch_all_namespaces: bool,
@@ -269,6 +282,15 @@ pub(super) fn go_duration(value: &str) -> Result<Duration, String> {
         .parse::<GoDuration>()
         .map(mintmark_api::duration::GoDuration::to_std)
         .map_err(|error| error.to_string())
+}
+
+/// A rate, or a negative number for none.
+fn requests_per_second(value: &str) -> Result<f64, String> {
+    match value.parse::<f64>() {
+        Ok(rate) if rate < 0.0 || (MIN_RATE..=MAX_RATE).contains(&rate) => Ok(rate),
+        Ok(_) => Err(format!("must be -1 or between {MIN_RATE} and {MAX_RATE}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn audience(value: &str) -> Result<Audience, String> {

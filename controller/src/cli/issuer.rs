@@ -70,6 +70,7 @@ async fn serve(flags: &IssuerCommandFlags) -> Result<(), CliError> {
     let given = cluster::Given {
         kubeconfig: flags.kubeconfig.as_deref(),
         namespace: flags.runtime_namespace.as_deref(),
+        throttle: None,
     };
     let cluster = Cluster::connect_to(given).await?;
     let metrics = Metrics::new(false, PER_OBJECT_LIMIT);

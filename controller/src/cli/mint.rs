@@ -13,17 +13,14 @@ use anyhow::Context as _;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
-use mintmark_issuer::{
-    IssuerUrl, JwtAuthority, JwtRequest, ObjectRef, PrivateKey, SystemRandom, X509Authority, X509Svid,
-};
+use mintmark_issuer::{IssuerUrl, JwtRequest, ObjectRef, SystemRandom, X509Authority, X509Svid};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use std::sync::Arc;
 
 use super::{
     CliError, FlagError,
     flags::go_duration,
-    offline::{KeyFlags, ObjectFlags, Output, print},
+    offline::{KeyFlags, ObjectFlags, Output, key_alone, print},
 };
 
 /// Which credential.
@@ -99,9 +96,7 @@ fn jwt(flags: &JwtFlags) -> Result<(), CliError> {
     let secret = flags.key.read()?;
     let authority = if secret.tls_crt.is_empty() {
         // A key alone signs tokens; only certificates need a CA.
-        let key = PrivateKey::from_pem(&secret.tls_key).map_err(|error| FlagError::new("key", error.to_string()))?;
-        let signer = key.signer().map_err(|error| FlagError::new("key", error.to_string()))?;
-        Arc::new(JwtAuthority::new(Arc::new(signer), None).map_err(|error| FlagError::new("key", error.to_string()))?)
+        key_alone(&secret)?
     } else {
         let authority = flags.key.authority(&domain)?;
         authority

@@ -1,14 +1,17 @@
 //! The command line: one file per subcommand. Bad flags end with status 2 and one line that names the flag, a failure
 //! while running with status 1.
 
+mod check;
 mod cluster;
 mod flags;
+mod flux_flags;
 mod issuer;
 mod issuer_port;
 mod keys;
 mod listeners;
 mod mint;
 mod offline;
+mod pull;
 mod run;
 mod settings;
 mod tasks;
@@ -39,9 +42,13 @@ enum Command {
     /// Serve the issuer's documents alone, without any private key, from what the controller has stored.
     #[command(args_override_self = true)]
     Issuer(issuer::IssuerCommandFlags),
+    /// Report what would not work in a cluster.
+    Check(check::CheckFlags),
     /// Mint one credential from a key in a file, without a cluster.
     #[command(subcommand)]
     Mint(mint::MintCommand),
+    /// Pull what one object of a file asks for into a folder, without a cluster.
+    Pull(Box<pull::PullFlags>),
     /// Show keys, and export what registries need to trust them.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -78,7 +85,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(flags) => run::run(*flags),
         Command::Issuer(flags) => issuer::run(&flags),
+        Command::Check(flags) => check::run(&flags),
         Command::Mint(command) => mint::run(&command),
+        Command::Pull(flags) => pull::run(&flags),
         Command::Keys(command) => keys::run(&command),
         Command::Verify(command) => verify::run(&command),
         Command::Trust(command) => trust::run(&command),
@@ -101,7 +110,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    complain(&format!("{line} (see mintmark --help)"));
+    let line = flux_flags::unsupported(line).unwrap_or_else(|| format!("{line} (see mintmark --help)"));
+    complain(&line);
     ExitCode::from(2)
 }
 

@@ -1,11 +1,13 @@
 //! What the commands without a cluster share: whose identity is meant, where the key is read from, how results are printed.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use mintmark_issuer::{Authority, LoadOptions, SigningSecret, SpiffeId, TrustDomain};
+use mintmark_issuer::{
+    Authority, JwtAuthority, LoadOptions, NoSigner, PrivateKey, SigningSecret, SigningSet, SpiffeId, TrustDomain,
+};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -117,6 +119,36 @@ impl KeyFlags {
         };
         Ok(Authority::load(&secret, &options, Timestamp::now()).context("the signing key cannot be used")?)
     }
+}
+
+/// What signs with this key: tokens with a key alone, certificates with its CA certificate.
+pub(super) fn signing_set(secret: &SigningSecret, domain: &TrustDomain) -> Result<SigningSet, CliError> {
+    let options = LoadOptions {
+        trust_domain: domain,
+        cluster_cas: &[],
+    };
+    match Authority::load(secret, &options, Timestamp::now()) {
+        Ok(authority) => Ok(SigningSet {
+            jwt: authority.jwt().cloned().map_err(|error| NoSigner::Jwt(error.clone())),
+            x509: authority.x509().cloned().map_err(|error| NoSigner::X509(error.clone())),
+        }),
+        Err(error) if secret.tls_crt.is_empty() => Ok(SigningSet {
+            jwt: Ok(key_alone(secret)?),
+            x509: Err(NoSigner::Secret(error)),
+        }),
+        Err(error) => Err(anyhow::Error::new(error)
+            .context("the signing key cannot be used")
+            .into()),
+    }
+}
+
+/// The authority of a key without a certificate: it signs tokens only.
+pub(super) fn key_alone(secret: &SigningSecret) -> Result<Arc<JwtAuthority>, FlagError> {
+    let bad = |error: &dyn std::fmt::Display| FlagError::new("key", error.to_string());
+    let key = PrivateKey::from_pem(&secret.tls_key).map_err(|error| bad(&error))?;
+    let signer = key.signer().map_err(|error| bad(&error))?;
+    let authority = JwtAuthority::new(Arc::new(signer), None).map_err(|error| bad(&error))?;
+    Ok(Arc::new(authority))
 }
 
 /// Reads the file of a flag.

@@ -20,7 +20,7 @@ use crate::{
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, Context, Settings, Waiting, oci_repository::KnownReferents},
+    reconcile::{self, Context, Departed, Neighbours, Settings, Waiting, oci_repository::KnownReferents},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -49,6 +49,7 @@ const BLOCKING_THREADS: usize = 64;
 pub fn run(flags: RunFlags) -> Result<(), CliError> {
     let identities = settings::credentials(&flags)?;
     prepare(flags.serving.log_level, flags.serving.log_encoding)?;
+    flags.flux.warn()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -197,6 +198,8 @@ impl Assembly {
             guard: guard.clone(),
             leadership: leadership.clone(),
             unwritten: Arc::default(),
+            departed: Departed::default(),
+            neighbours: Neighbours::default(),
             known_referents: KnownReferents::default(),
             waiting: Arc::new(Waiting::default()),
             signing: signing.clone(),
@@ -225,7 +228,7 @@ impl Assembly {
             tasks::leader_gate(supervisor, &leadership, &health);
         }
         tasks::unwritten(supervisor, &context);
-        tasks::sweep(supervisor, &context);
+        tasks::sweep(supervisor, &context, &self.flags);
         tasks::ready_source(&context);
         let (waiting, queue) = (context.waiting.clone(), context.queue.clone());
         let documents = issuing.map(|issuing| {
@@ -362,7 +365,13 @@ fn start_watches(
     } else {
         Api::namespaced(client.clone(), namespace)
     };
-    let watch = ObjectWatch::new(context.store.clone(), context.queue.clone(), tasks::on_delete(context));
+    let is_sharded = settings::label_selector(flags).is_some();
+    let watch = ObjectWatch::new(
+        context.store.clone(),
+        context.queue.clone(),
+        tasks::on_delete(context, is_sharded),
+    )
+    .with_foreign_writes(tasks::on_foreign_write(context));
     let guard = context.guard.clone();
     task(supervisor, "OCIRepository watch", async move {
         watch.run(api, config, guard).await;

@@ -213,10 +213,9 @@ pub fn events_addr(flags: &RunFlags) -> Result<Option<Url>, FlagError> {
 
 /// The Lease that decides who reconciles: one per shard.
 pub fn reconcile_lease(flags: &RunFlags) -> String {
-    let selector = flags.controller.watch_label_selector.as_deref().unwrap_or_default();
-    if selector.is_empty() {
+    let Some(selector) = label_selector(flags) else {
         return RECONCILE_LEASE.to_owned();
-    }
+    };
     let digest = ring::digest::digest(&ring::digest::SHA256, selector.as_bytes());
     let head = digest.as_ref().iter().take(4);
     head.fold(format!("{RECONCILE_LEASE}-"), |name, byte| {
@@ -252,15 +251,16 @@ pub fn lease(
     Ok(election.enable_leader_election.then_some(settings))
 }
 
+/// The label selector of this shard, if it is one.
+pub fn label_selector(flags: &RunFlags) -> Option<&str> {
+    let selector = flags.controller.watch_label_selector.as_deref();
+    selector.filter(|selector| !selector.is_empty())
+}
+
 /// Which objects are watched.
 pub fn watch_config(flags: &RunFlags) -> Result<watcher::Config, FlagError> {
     let config = watcher::Config::default();
-    let Some(selector) = flags
-        .controller
-        .watch_label_selector
-        .as_deref()
-        .filter(|selector| !selector.is_empty())
-    else {
+    let Some(selector) = label_selector(flags) else {
         return Ok(config);
     };
     if selector.chars().any(char::is_control) {
@@ -350,6 +350,31 @@ mod tests {
     )]
     fn each_shard_has_a_lease_of_its_own(#[case] line: &str, #[case] name: &str) {
         assert_eq!(reconcile_lease(&flags(line)), name);
+    }
+
+    /// The file of `config/beside`.
+    fn beside(file: &str) -> serde_yaml_ng::Value {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/beside");
+        serde_yaml_ng::from_slice(&std::fs::read(path.join(file)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_shard_beside_flux_may_have_its_lease() {
+        let patch = beside("deployment.yaml");
+        let added = patch
+            .as_sequence()
+            .unwrap()
+            .iter()
+            .filter_map(|patch| patch["value"].as_str());
+        let line = added
+            .filter(|value| value.starts_with("--"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert_eq!(label_selector(&flags(&line)), Some("sharding.fluxcd.io/key=mintmark"));
+        let role = beside("lease_role.yaml");
+        let granted = role["rules"][0]["resourceNames"].as_sequence().unwrap();
+        let granted: Vec<_> = granted.iter().filter_map(serde_yaml_ng::Value::as_str).collect();
+        assert_eq!(granted, [reconcile_lease(&flags(&line))]);
     }
 
     #[rstest]

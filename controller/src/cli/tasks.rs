@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::ResourceExt;
 use mintmark_api::oci_repository::OciRepository;
 use mintmark_issuer::{KeyUses, TrustDomain};
 use tokio::{
@@ -14,22 +13,24 @@ use tokio::{
 };
 
 use super::{
+    RunFlags,
     cluster::Cluster,
     run::{READINGS, task},
+    settings::label_selector,
 };
 use crate::{
     artifact,
     credential::CredentialSettings,
     issuing::{OnNews, RevokedReceiver},
     notify::{Action, EventRecorder, EventType, NewEvent},
-    reconcile::{self, Context},
+    reconcile::{self, Context, live_uid, look_after_departed, oci_repository},
     runtime::{
         health::Health,
         lease::{LeaderState, Leadership},
         metrics::ReadySource,
         supervise::Supervisor,
     },
-    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, SigningReading, SigningSecretWatch},
+    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, OnForeignWrite, SigningReading, SigningSecretWatch},
 };
 
 /// Time between sweeps of storage and caches.
@@ -108,8 +109,13 @@ pub(super) fn unwritten(supervisor: &mut Supervisor, context: &Arc<Context<OciRe
 }
 
 /// Removes what belongs to objects that are gone, at start and every ten minutes, and keeps the gauges.
-pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>) {
+pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>, flags: &RunFlags) {
     let swept = context.clone();
+    let is_sharded = label_selector(flags).is_some();
+    if is_sharded {
+        let (context, retention) = (context.clone(), flags.artifact.artifact_retention_ttl);
+        task(supervisor, "departed objects", look_after_departed(context, retention));
+    }
     task(supervisor, "sweep", async move {
         let mut synced = swept.store.synced();
         if synced.wait_for(|synced| *synced).await.is_err() {
@@ -117,11 +123,15 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
         }
         let mut ticks = interval(SWEEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_first = true;
         loop {
             ticks.tick().await;
             swept.credentials.sweep();
             // What a replica on standby has stored is of its earlier term; it goes when it leads again.
             swept.leadership.permits().await;
+            if std::mem::replace(&mut is_first, false) && is_sharded {
+                departed_before(&swept).await;
+            }
             let context = swept.clone();
             let report =
                 tokio::task::spawn_blocking(move || context.storage.sweep(|key| live_uid(&context, key))).await;
@@ -152,21 +162,34 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
     });
 }
 
-fn live_uid(context: &Context<OciRepository>, key: &artifact::ObjectKey) -> Option<String> {
-    let key = ObjectKey {
-        namespace: key.namespace().into(),
-        name: key.name().into(),
-    };
-    context.store.get(&key)?.uid()
+/// Objects whose files an earlier process of this shard left and that the watch does not show: they may have left only.
+async fn departed_before(context: &Arc<Context<OciRepository>>) {
+    let asked = context.clone();
+    let unclaimed = tokio::task::spawn_blocking(move || asked.storage.unclaimed(|key| live_uid(&asked, key))).await;
+    match unclaimed {
+        Ok(Ok(unclaimed)) => {
+            for (key, uid) in unclaimed {
+                let key = ObjectKey {
+                    namespace: key.namespace().into(),
+                    name: key.name().into(),
+                };
+                context.departed.add(&key, &uid, false);
+            }
+        }
+        Ok(Err(error)) => tracing::error!(%error, "files of departed objects not looked for"),
+        Err(_) => tracing::error!("the look for files of departed objects panicked"),
+    }
 }
 
-/// What goes with an object: its artifact, its credential and everything obtained with it, its metrics.
-pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
+/// What goes with an object: its artifact, its credential and everything obtained with it, its metrics. `is_sharded`: the
+/// object may only have left the label selector; then the artifact goes when that is known.
+pub(super) fn on_delete(context: &Arc<Context<OciRepository>>, is_sharded: bool) -> OnDelete {
     let context = context.clone();
     Box::new(move |key, uid| {
         context.waiting.remove(key);
         context.unwritten.forget(key);
         context.known_referents.forget(key);
+        context.neighbours.forget(key);
         context.credentials.forget(uid);
         context.registry.forget(&uid.into());
         context
@@ -176,12 +199,27 @@ pub(super) fn on_delete(context: &Arc<Context<OciRepository>>) -> OnDelete {
         let Ok(storage_key) = artifact::ObjectKey::new(&key.namespace, &key.name) else {
             return;
         };
+        let may_have_left = is_sharded && context.store.get(key).is_none();
+        if may_have_left && context.storage.owner(&storage_key).as_deref() == Some(&uid) {
+            context.departed.add(key, &uid, true);
+            return;
+        }
         tokio::task::spawn_blocking(move || {
             if let Err(error) = context.storage.remove(&storage_key, &uid) {
                 tracing::error!(%error, namespace = storage_key.namespace(), name = storage_key.name(),
                     "artifact of a deleted object not removed; the next sweep tries again");
             }
         });
+    })
+}
+
+/// Somebody else wrote a status after us: told at once, or by the next pass if this process may not write now.
+pub(super) fn on_foreign_write(context: &Arc<Context<OciRepository>>) -> OnForeignWrite {
+    let context = context.clone();
+    Box::new(move |key| {
+        if let Some(object) = context.store.get(key) {
+            oci_repository::tell_of_foreign_write(&context, key, &object);
+        }
     })
 }
 

@@ -31,6 +31,10 @@ pub struct Context<K> {
     pub leadership: Leadership,
     /// What could not be written.
     pub unwritten: Arc<super::Unwritten>,
+    /// Objects that left this shard.
+    pub departed: super::Departed,
+    /// What was told of other controllers.
+    pub neighbours: super::Neighbours,
     /// CAs as last read, for when the API server is away.
     pub known_referents: KnownReferents,
     /// Objects to be requeued when the issuer can sign.

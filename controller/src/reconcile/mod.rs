@@ -3,7 +3,9 @@
 
 mod conditions;
 mod context;
+mod departed;
 mod finalizer;
+mod neighbours;
 pub mod oci_repository;
 mod patch;
 mod revoked;
@@ -20,6 +22,8 @@ use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
+pub use departed::{Departed, live_uid, run as look_after_departed};
+pub use neighbours::Neighbours;
 pub use revoked::drop_revoked;
 pub use settings::Settings;
 pub use step::{Policy, StepError};

@@ -9,10 +9,10 @@ use kube::{
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{runtime::api_server::timely, watch::Kind};
-
-/// The field manager of everything that this controller writes.
-pub const FIELD_MANAGER: &str = "mintmark";
+use crate::{
+    runtime::api_server::timely,
+    watch::{FIELD_MANAGER, Kind},
+};
 
 /// Builds the merge patch that makes `status` the object's, where `owned` are the names of all fields it can have.
 pub fn merge_patch<S: Serialize>(status: &S, owned: &[&str], resource_version: &str) -> serde_json::Result<Value> {

@@ -164,6 +164,11 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
+/// Whether a definition of `OCIRepository` serves our fields.
+pub fn definition_state(crd: &Value) -> CrdState {
+    schema_state(crd, mintmark_api::oci_repository::VERSION)
+}
+
 /// Reads `spec.versions[name=version].schema` of a CRD.
 fn schema_state(crd: &Value, version: &str) -> CrdState {
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array);

@@ -5,17 +5,19 @@ mod objects;
 mod queue;
 mod secret;
 mod signing_secret;
+mod writers;
 
 use std::fmt::Debug;
 
 use kube::Resource;
 use serde::de::DeserializeOwned;
 
-pub use crd::{CrdGuard, CrdState, CrdWatch, read_schema};
-pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, requested_at};
+pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
+pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at};
 pub use queue::{Next, Queue};
 pub use secret::{SecretData, follow_secret};
 pub use signing_secret::{SigningReading, SigningSecretWatch};
+pub use writers::{FIELD_MANAGER, ForeignWrite};
 
 /// A repository kind that this controller reconciles.
 pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {

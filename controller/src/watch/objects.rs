@@ -18,7 +18,10 @@ use kube::{
 use mintmark_api::annotation::RECONCILE_REQUESTED_AT;
 use tokio::sync::watch;
 
-use super::{CrdGuard, Kind, Queue};
+use super::{
+    CrdGuard, Kind, Queue,
+    writers::{ForeignWrite, foreign_write},
+};
 
 /// How soon after the start of one pass a further reconcile request starts the next.
 const REQUEST_SPACING: Duration = Duration::from_secs(1);
@@ -52,11 +55,16 @@ impl fmt::Display for ObjectKey {
 /// Told when an object is gone, with its UID: by then the store no longer holds it.
 pub type OnDelete = Box<dyn Fn(&ObjectKey, &str) + Send + Sync>;
 
+/// Told when somebody else wrote the status of an object after us; [`ObjectStore::foreign_write`] says who.
+pub type OnForeignWrite = Box<dyn Fn(&ObjectKey) + Send + Sync>;
+
 /// The objects of one kind as the API server last told them.
 pub struct ObjectStore<K> {
     objects: RwLock<HashMap<ObjectKey, Arc<K>>>,
     /// Objects that lost their credential without a change of generation, which is kept here.
     stripped: Mutex<HashMap<ObjectKey, i64>>,
+    /// Objects whose newest status is not ours.
+    foreign: Mutex<HashMap<ObjectKey, ForeignWrite>>,
     synced: watch::Sender<bool>,
 }
 
@@ -65,6 +73,7 @@ impl<K: Kind> Default for ObjectStore<K> {
         Self {
             objects: RwLock::default(),
             stripped: Mutex::default(),
+            foreign: Mutex::default(),
             synced: watch::Sender::new(false),
         }
     }
@@ -126,6 +135,28 @@ impl<K: Kind> ObjectStore<K> {
         }
     }
 
+    /// Who wrote the object's status after us, if somebody did.
+    pub fn foreign_write(&self, key: &ObjectKey) -> Option<ForeignWrite> {
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.get(key).cloned()
+    }
+
+    /// Returns whether this is news of another writer.
+    fn note_foreign_write(&self, key: &ObjectKey, write: Option<ForeignWrite>) -> bool {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        match write {
+            None => {
+                foreign.remove(key);
+                false
+            }
+            Some(write) if foreign.get(key) == Some(&write) => false,
+            Some(write) => {
+                foreign.insert(key.clone(), write);
+                true
+            }
+        }
+    }
+
     /// True while what is held goes back to a list that was read whole under our own CRD.
     pub fn synced(&self) -> watch::Receiver<bool> {
         self.synced.subscribe()
@@ -149,6 +180,7 @@ impl<K: Kind> ObjectStore<K> {
     }
 
     fn remove(&self, key: &ObjectKey) -> Option<Arc<K>> {
+        self.note_foreign_write(key, None);
         self.stripped.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(key)
     }
@@ -169,6 +201,7 @@ pub struct ObjectWatch<K: Kind> {
     store: Arc<ObjectStore<K>>,
     queue: Arc<Queue<ObjectKey>>,
     on_delete: OnDelete,
+    on_foreign_write: OnForeignWrite,
     /// Keys seen in the list under way; what is missing at its end was deleted unseen.
     listed: HashSet<ObjectKey>,
 }
@@ -180,7 +213,17 @@ impl<K: Kind> ObjectWatch<K> {
             store,
             queue,
             on_delete,
+            on_foreign_write: Box::new(|_| {}),
             listed: HashSet::new(),
+        }
+    }
+
+    /// The same, with somebody who is told of other writers.
+    #[must_use]
+    pub fn with_foreign_writes(self, on_foreign_write: OnForeignWrite) -> Self {
+        Self {
+            on_foreign_write,
+            ..self
         }
     }
 
@@ -229,8 +272,11 @@ impl<K: Kind> ObjectWatch<K> {
 
     fn apply(&self, object: DeserializeGuard<K>) {
         let key = ObjectKey::of(&object);
-        let object = match object.0 {
-            Ok(object) => object.pruned(),
+        let (object, foreign) = match object.0 {
+            Ok(object) => {
+                let foreign = foreign_write(object.managed_fields());
+                (object.pruned(), foreign)
+            }
             Err(error) => {
                 tracing::error!(controllerKind = K::KIND, namespace = %key.namespace, name = %key.name, error = %error.error,
                     "object cannot be read; it is left as it was");
@@ -246,6 +292,9 @@ impl<K: Kind> ObjectWatch<K> {
                 self.queue.reset_failures(&key);
             }
             Some(old) => self.update(&key, &old),
+        }
+        if self.store.note_foreign_write(&key, foreign) {
+            (self.on_foreign_write)(&key);
         }
     }
 
@@ -281,154 +330,4 @@ pub fn requested_at<K: Resource>(object: &K) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use futures::FutureExt;
-    use mintmark_api::oci_repository::OciRepository;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    struct Fixture {
-        watch: ObjectWatch<OciRepository>,
-        deleted: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let deleted: Arc<Mutex<Vec<String>>> = Arc::default();
-            let log = deleted.clone();
-            let on_delete: OnDelete = Box::new(move |_, uid| log.lock().unwrap().push(uid.to_owned()));
-            Self {
-                watch: ObjectWatch::new(Arc::default(), Arc::default(), on_delete),
-                deleted,
-            }
-        }
-
-        fn see(&mut self, event: watcher::Event<DeserializeGuard<OciRepository>>) -> Option<ObjectKey> {
-            self.watch.handle(event);
-            let key = self.watch.queue.next().now_or_never().map(|(key, _)| key)?;
-            self.watch.queue.done(&key, crate::watch::Next::Never);
-            Some(key)
-        }
-    }
-
-    fn object(uid: &str, generation: i64, more: &Value) -> DeserializeGuard<OciRepository> {
-        let mut object = json!({
-            "apiVersion": "source.toolkit.fluxcd.io/v1",
-            "kind": "OCIRepository",
-            "metadata": {"name": "app", "namespace": "a", "uid": uid, "generation": generation, "resourceVersion": "1"},
-            "spec": {"url": "oci://r.example/app", "interval": "1m"},
-        });
-        merge(&mut object, more);
-        serde_json::from_value(object).unwrap()
-    }
-
-    fn merge(into: &mut Value, more: &Value) {
-        match (into, more) {
-            (Value::Object(into), Value::Object(more)) => {
-                for (key, value) in more {
-                    merge(into.entry(key).or_insert(Value::Null), value);
-                }
-            }
-            (into, more) => *into = more.clone(),
-        }
-    }
-
-    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-
-    #[tokio::test(start_paused = true)]
-    async fn only_what_asks_for_a_pass_is_queued() {
-        let mut fixture = Fixture::new();
-        assert!(fixture.see(Apply(object("u", 1, &json!({})))).is_some(), "new");
-        assert!(
-            fixture
-                .see(Apply(object("u", 1, &json!({"status": {"url": "x"}}))))
-                .is_none(),
-            "status"
-        );
-        assert!(
-            fixture
-                .see(Apply(object("u", 1, &json!({"metadata": {"labels": {"a": "b"}}}))))
-                .is_none(),
-            "label"
-        );
-        assert!(fixture.see(Apply(object("u", 2, &json!({})))).is_some(), "generation");
-        let asked = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "1"}}});
-        assert!(
-            fixture.see(Apply(object("u", 2, &asked))).is_none(),
-            "asked within a second of the last pass"
-        );
-        tokio::time::advance(REQUEST_SPACING).await;
-        assert!(
-            fixture.watch.queue.next().now_or_never().is_some(),
-            "deferred, not dropped"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn another_uid_is_another_object() {
-        let mut fixture = Fixture::new();
-        fixture.see(Apply(object("old", 1, &json!({}))));
-        assert!(fixture.see(Apply(object("new", 1, &json!({})))).is_some());
-        assert_eq!(*fixture.deleted.lock().unwrap(), ["old"]);
-        fixture.see(Delete(object("new", 1, &json!({}))));
-        assert_eq!(*fixture.deleted.lock().unwrap(), ["old", "new"]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_new_list_lacks_was_deleted_unseen() {
-        let mut fixture = Fixture::new();
-        fixture.see(Init);
-        fixture.see(InitApply(object("u", 1, &json!({}))));
-        fixture.see(InitDone);
-        assert!(*fixture.watch.store.synced().borrow());
-        fixture.see(Init);
-        assert!(fixture.see(InitDone).is_none());
-        assert_eq!(*fixture.deleted.lock().unwrap(), ["u"]);
-        assert!(fixture.watch.store.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_credential_that_vanishes_without_an_edit_is_noticed() {
-        let mut fixture = Fixture::new();
-        let with = json!({"spec": {"credential": "SpiffeCertificate"}});
-        fixture.see(Apply(object("u", 1, &with)));
-        let key = fixture
-            .see(Apply(object("u", 1, &json!({}))))
-            .expect("a pass that refuses it");
-        assert!(fixture.watch.store.lost_credential(&key, 1));
-        fixture.see(Apply(object("u", 1, &with)));
-        assert!(!fixture.watch.store.lost_credential(&key, 1), "healed");
-        fixture.see(Apply(object("u", 2, &json!({}))));
-        assert!(
-            !fixture.watch.store.lost_credential(&key, 2),
-            "somebody edited the object"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unreadable_object_leaves_the_earlier_one() {
-        let mut fixture = Fixture::new();
-        let key = fixture.see(Apply(object("u", 1, &json!({})))).unwrap();
-        fixture.see(Apply(object("u", 2, &json!({"spec": {"url": 7}}))));
-        assert_eq!(fixture.watch.store.get(&key).unwrap().metadata.generation, Some(1));
-        let mut newer = OciRepository::clone(&fixture.watch.store.get(&key).unwrap());
-        newer.metadata.resource_version = Some("10".to_owned());
-        fixture.watch.store.replace_if_newer(newer.clone());
-        newer.metadata.resource_version = Some("9".to_owned());
-        fixture.watch.store.replace_if_newer(newer);
-        assert_eq!(
-            fixture
-                .watch
-                .store
-                .get(&key)
-                .unwrap()
-                .metadata
-                .resource_version
-                .as_deref(),
-            Some("10")
-        );
-    }
-}
+mod tests;

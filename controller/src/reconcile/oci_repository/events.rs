@@ -12,9 +12,9 @@ use mintmark_api::{
     oci_repository::OciRepository,
 };
 
-use super::{Outcome, Pass};
+use super::{Outcome, Pass, status::layer_binding};
 use crate::{
-    artifact::Record,
+    artifact::{LayerBinding, Record},
     notify::{Action, EventType, NewEvent, metadata},
     reconcile::Context,
     watch::Kind,
@@ -73,6 +73,23 @@ pub(super) fn interval_clamped(ctx: &Context<OciRepository>, object: &OciReposit
     record(ctx, object, None, EventType::Normal, reason::INTERVAL_CLAMPED, message);
 }
 
+/// The object stays another controller's, for this reason.
+pub(super) fn left_alone(ctx: &Context<OciRepository>, object: &OciRepository, reason: &'static str, message: String) {
+    record(ctx, object, None, EventType::Warning, reason, message);
+}
+
+/// Another controller wrote the status after us.
+pub(super) fn overwritten(ctx: &Context<OciRepository>, object: &OciRepository, message: String) {
+    record(
+        ctx,
+        object,
+        None,
+        EventType::Warning,
+        reason::STATUS_OVERWRITTEN,
+        message,
+    );
+}
+
 fn record(
     ctx: &Context<OciRepository>,
     object: &OciRepository,
@@ -120,13 +137,31 @@ fn event_metadata(object: &OciRepository, stored: Option<&Record>) -> BTreeMap<S
     )
 }
 
-/// Whether the content differs from what was stored, or was announced, before.
+/// Whether the content differs from what was stored, or was announced, before. An artifact taken over from another
+/// controller has its own archive and digest: it is news only if it was made from something else.
 fn is_new(object: &OciRepository, record: &Record, previous: Option<&Record>) -> bool {
     if let Some(previous) = previous {
         return previous.file.digest != record.file.digest;
     }
-    let announced = object.status.as_ref().and_then(|status| status.artifact.as_ref());
-    announced.is_none_or(|artifact| artifact.digest != *record.file.digest && artifact.revision != record.revision)
+    let Some(status) = &object.status else { return true };
+    let Some(artifact) = &status.artifact else { return true };
+    if artifact.digest == record.file.digest {
+        return false;
+    }
+    let announced = status.observed_layer_selector.as_ref().map(layer_binding);
+    artifact.revision != record.revision
+        || status.observed_ignore != record.binding.ignore
+        || effective(announced.as_ref()) != effective(record.binding.layer_selector.as_ref())
+}
+
+/// A selector by what it does: controllers differ in whether they write its default out.
+fn effective(selector: Option<&LayerBinding>) -> (Option<&str>, &str) {
+    let media_type = selector.and_then(|selector| selector.media_type.as_deref());
+    let operation = selector.and_then(|selector| selector.operation.as_deref());
+    (
+        media_type.filter(|text| !text.is_empty()),
+        operation.unwrap_or("extract"),
+    )
 }
 
 fn has_recovered(object: &OciRepository) -> bool {
@@ -152,4 +187,72 @@ fn new_artifact(object: &OciRepository, record: &Record) -> String {
         }
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An archive of ours of `v1@sha256:1`, made with these rules.
+    fn record(binding: &Value) -> Record {
+        let mut whole = json!({"uid": "u", "url": "oci://r/app"});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(binding.as_object().unwrap().clone());
+        let record = json!({"format": 1, "binding": whole, "revision": "v1@sha256:1", "path": "p",
+            "file": {"name": "f", "digest": "sha256:ours", "size": 1, "mtime": "2026-01-01T00:00:00Z"},
+            "last_update_time": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(record).unwrap()
+    }
+
+    /// An object with an artifact of this revision and digest in its status.
+    fn announced(revision: &str, digest: &str, observed: &Value) -> OciRepository {
+        let mut status = json!({"artifact": {"digest": digest, "lastUpdateTime": "2026-01-01T00:00:00Z", "path": "p",
+            "revision": revision, "url": "http://another/p"}});
+        status
+            .as_object_mut()
+            .unwrap()
+            .extend(observed.as_object().unwrap().clone());
+        serde_json::from_value(
+            json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
+            "metadata": {"name": "app"}, "spec": {"url": "oci://r/app", "interval": "1m"}, "status": status}),
+        )
+        .unwrap()
+    }
+
+    #[rstest]
+    #[case::same("v1@sha256:1", json!({}), json!({}), false)]
+    #[case::another_revision("v1@sha256:2", json!({}), json!({}), true)]
+    #[case::ignore_added("v1@sha256:1", json!({}), json!({"ignore": "*.md"}), true)]
+    #[case::ignore_kept("v1@sha256:1", json!({"observedIgnore": "*.md"}), json!({"ignore": "*.md"}), false)]
+    #[case::default_written_out("v1@sha256:1", json!({"observedLayerSelector": {"mediaType": "m", "operation": "extract"}}),
+        json!({"layer_selector": {"media_type": "m"}}), false)]
+    #[case::another_layer("v1@sha256:1", json!({"observedLayerSelector": {"mediaType": "m"}}),
+        json!({"layer_selector": {"media_type": "n"}}), true)]
+    #[case::copied("v1@sha256:1", json!({}), json!({"layer_selector": {"operation": "copy"}}), true)]
+    fn another_controllers_archive_is_news_by_what_it_was_made_from(
+        #[case] revision: &str,
+        #[case] observed: Value,
+        #[case] binding: Value,
+        #[case] news: bool,
+    ) {
+        let object = announced(revision, "sha256:theirs", &observed);
+        assert_eq!(is_new(&object, &record(&binding), None), news);
+    }
+
+    #[test]
+    fn our_own_archive_is_news_by_its_digest() {
+        let (ours, same) = (record(&json!({})), record(&json!({"ignore": "*.md"})));
+        let object = announced("v0@sha256:0", "sha256:theirs", &json!({}));
+        assert!(!is_new(&object, &same, Some(&ours)), "an edit without effect");
+        assert!(!is_new(
+            &announced("v0@sha256:0", "sha256:ours", &json!({})),
+            &ours,
+            None
+        ));
+    }
 }

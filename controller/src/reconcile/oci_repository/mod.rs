@@ -10,6 +10,7 @@ mod newest;
 mod progress;
 mod status;
 mod store;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -28,6 +29,7 @@ use mintmark_issuer::SigningSet;
 pub use fetch::Pull;
 pub use known::KnownReferents;
 pub use status::Outcome;
+pub use takeover::tell_of_foreign_write;
 pub use validate::{Reference, ValidatedOciRepository};
 
 use super::{Context, StepError, context::generation, finalizer, patch, step::Policy};
@@ -90,12 +92,34 @@ pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
         // The guard will say so in a moment; until then nothing is decided on a pruned object.
         return Next::After(ctx.backoff.delay(1));
     }
+    tell_of_foreign_write(ctx, key, &object);
     let started = Instant::now();
-    let pass = run(ctx, key, &object).await;
+    let pass = match run(ctx, key, &object).await {
+        Ok(pass) => pass,
+        Err(Theirs(error)) => {
+            takeover::leave(ctx, key, &object, &error);
+            return Next::Never;
+        }
+    };
+    takeover::take(ctx, key);
     let next = conclude(ctx, key, &object, pass).await;
     ctx.metrics
         .observe_reconcile(KIND, &key.namespace, &key.name, started.elapsed());
     next
+}
+
+/// One pass over an object that is in no cluster: all of a pass but its status and events.
+pub async fn pull_once(ctx: &Context<OciRepository>, object: &OciRepository) -> Result<Arc<Record>, StepError> {
+    let pass = run(ctx, &ObjectKey::of(object), object).await;
+    match pass.map_err(|Theirs(error)| error)? {
+        Pass {
+            outcome: Outcome::Failed { error, .. },
+            ..
+        } => Err(error),
+        pass => pass
+            .record
+            .ok_or_else(|| StepError::storage(reason::ARCHIVE_OPERATION_FAILED, "nothing was stored")),
+    }
 }
 
 fn lost_its_credential(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> bool {
@@ -107,7 +131,10 @@ async fn schema_is_ours(ctx: &Context<OciRepository>) -> bool {
     matches!(schema, Ok(CrdState::Complete))
 }
 
-async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Pass {
+/// Why an object is left to the controller that has served it: nothing of it is written.
+struct Theirs(StepError);
+
+async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Result<Pass, Theirs> {
     let mut pass = Pass {
         outcome: Outcome::Suspended,
         record: None,
@@ -120,25 +147,30 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
         Ok(opened) => opened,
         Err(error) => {
             pass.outcome = Outcome::Failed { error, outdated: None };
-            return pass;
+            return Ok(pass);
         }
     };
     pass.previous.clone_from(&opened.record);
     pass.record.clone_from(&opened.record);
-    if object.spec.suspend {
-        return pass;
-    }
     let validated = if lost_its_credential(ctx, key, object) {
         let message = "spec.credential vanished without a change of generation: another CRD pruned it";
         Err(StepError::terminal(reason::CREDENTIAL_INVALID, message))
     } else {
         ValidatedOciRepository::new(object, &ctx.settings)
     };
+    if let Err(error) = &validated
+        && takeover::is_theirs(ctx, object, error, pass.record.is_some())
+    {
+        return Err(Theirs(error.clone()));
+    }
+    if object.spec.suspend {
+        return Ok(pass);
+    }
     let validated = match validated {
         Ok(validated) => validated,
         Err(error) => {
             pass.outcome = Outcome::Failed { error, outdated: None };
-            return pass;
+            return Ok(pass);
         }
     };
     pass.interval = Some(validated.interval);
@@ -160,7 +192,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
     };
     pass.record = pull.record();
     pass.credential = pull.credential();
-    pass
+    Ok(pass)
 }
 
 /// Writes the status if it says anything new, tells events, and decides when the next pass is due.

@@ -58,6 +58,7 @@ pub(super) struct Families {
     pub(super) key_state: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader: Family<Vec<(&'static str, String)>, Number>,
     pub(super) leader_transitions: Family<Vec<(&'static str, String)>, Counter>,
+    pub(super) left_alone: Family<Labels<1>, Number>,
     pub(super) queue_depth: Family<Labels<1>, Number>,
     pub(super) queue_latency: Family<Labels<1>, Histogram>,
     pub(super) reconcile_duration: Family<ObjectLabels, Histogram>,
@@ -166,6 +167,10 @@ impl Families {
                 "mintmark_leader_transitions",
                 "Changes of what this process is under each lease",
                 Family::default(),
+            ),
+            left_alone: d.gauges(
+                "mintmark_objects_left_alone",
+                "Objects that this version cannot serve and that are left to the controller that did",
             ),
             queue_depth: d.gauges("mintmark_queue_depth", "Objects that wait for a pass"),
             queue_latency: d.metric(

@@ -297,6 +297,12 @@ impl Metrics {
         self.families().referents_watched.set(f64::from(u8::from(watched)));
     }
 
+    /// So many objects are left to other controllers.
+    pub fn set_left_alone(&self, kind: &'static str, count: usize) {
+        let gauge = self.families().left_alone.get_or_create(&[("kind", kind)]);
+        gauge.set(number(count));
+    }
+
     /// Somebody else wrote the status of an object of `kind` after us.
     pub fn foreign_status_write(&self, kind: &'static str) {
         self.families()
