@@ -48,6 +48,7 @@ pub use jwt::{JwtAuthority, JwtMintError, JwtRequest, JwtSvid, ObjectRef};
 pub use keyring::{
     Action, Clocks, Entry, Event, Found, JwtMaterial, KeyRing, KeyState, KeyUse, KeyUses, MAX_KEYS_PER_USE, NoSigner,
     Notice, Refused, RingPolicy, RingState, SigningSet, StateError, StoreWrite, StoredKeys, StoredState, X509Material,
+    is_authority_id, is_id,
 };
 pub use keys::{Jwk, JwkError, KeyAlgorithm, KeyError, LocalSigner, PrivateKey, PublicKey, SignError, Signer};
 pub use pem::PemError;

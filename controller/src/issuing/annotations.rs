@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mintmark_issuer::{is_authority_id, is_id};
+
 /// Key and authority ids that are never to be used again.
 pub const REVOKE: &str = "mintmark.dev/revoke";
 /// Authority ids whose overlap ends early.
@@ -42,17 +44,6 @@ impl Annotations {
         }
         read
     }
-}
-
-/// A key id (RFC 7638 thumbprint: 43 characters base64url) or an authority id.
-fn is_id(text: &str) -> bool {
-    let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    is_authority_id(text) || (text.len() == 43 && text.bytes().all(base64url))
-}
-
-/// 64 lower-case hexadecimal digits.
-fn is_authority_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

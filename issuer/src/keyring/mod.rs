@@ -24,4 +24,4 @@ pub use event::{Action, Clocks, Event, Found, KeyUses, NoSigner, SigningSet, Sto
 pub use machine::KeyRing;
 pub use notice::{KeyUse, Notice};
 pub use state::{Entry, JwtMaterial, KeyState, MAX_KEYS_PER_USE, RingPolicy, RingState, X509Material};
-pub use stored::{Refused, StateError, StoredKeys, StoredState};
+pub use stored::{Refused, StateError, StoredKeys, StoredState, is_authority_id, is_id};

@@ -228,13 +228,14 @@ impl Refused {
 
 /// Whether the text has the form of a key id (43 characters base64url) or of an authority id (64 hexadecimal digits).
 /// Only such an id can be revoked; anything else in an annotation is a mistake and would stay in the state for ever.
-pub(super) fn is_id(text: &str) -> bool {
+pub fn is_id(text: &str) -> bool {
     let base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    match text.len() {
-        43 => text.bytes().all(base64url),
-        64 => text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')),
-        _ => false,
-    }
+    is_authority_id(text) || (text.len() == 43 && text.bytes().all(base64url))
+}
+
+/// Whether the text has the form of an authority id: 64 lower-case hexadecimal digits.
+pub fn is_authority_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 impl StoredKeys {
