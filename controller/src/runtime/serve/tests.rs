@@ -98,6 +98,21 @@ fn hello() -> impl HttpService {
     service_fn(|_request: Request<Incoming>| async { Ok::<_, Infallible>(text(StatusCode::OK, "hello")) })
 }
 
+/// A service that tells when a request has begun, and answers it when told to.
+fn gated() -> (Arc<Notify>, Arc<Notify>, impl HttpService) {
+    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (on_begin, on_finish) = (Arc::clone(&begun), Arc::clone(&finish));
+    let service = service_fn(move |_request: Request<Incoming>| {
+        let (begun, finish) = (Arc::clone(&on_begin), Arc::clone(&on_finish));
+        async move {
+            begun.notify_one();
+            finish.notified().await;
+            Ok::<_, Infallible>(text(StatusCode::OK, "hello"))
+        }
+    });
+    (begun, finish, service)
+}
+
 /// Sends one request on a kept-alive connection and reads its answer up to the body `hello`.
 async fn ask(client: &mut DuplexStream) -> io::Result<String> {
     client.write_all(REQUEST).await?;
@@ -230,16 +245,7 @@ async fn half_open_connections_do_not_delay_others() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_closes_idle_connections_and_lets_requests_finish() {
-    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (on_begin, on_finish) = (Arc::clone(&begun), Arc::clone(&finish));
-    let slow = service_fn(move |_request: Request<Incoming>| {
-        let (begun, finish) = (Arc::clone(&on_begin), Arc::clone(&on_finish));
-        async move {
-            begun.notify_one();
-            finish.notified().await;
-            Ok::<_, Infallible>(text(StatusCode::OK, "hello"))
-        }
-    });
+    let (begun, finish, slow) = gated();
     let fixture = Fixture::start(options(4), slow);
     let untouched = fixture.connect();
     let mut client = fixture.connect();

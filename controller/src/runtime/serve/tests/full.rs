@@ -35,16 +35,7 @@ async fn a_flood_that_sends_nothing_keeps_nobody_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_request_is_being_answered_keeps_its_place() {
-    let (begun, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (on_begin, on_finish) = (Arc::clone(&begun), Arc::clone(&finish));
-    let slow = service_fn(move |_request: Request<Incoming>| {
-        let (begun, finish) = (Arc::clone(&on_begin), Arc::clone(&on_finish));
-        async move {
-            begun.notify_one();
-            finish.notified().await;
-            Ok::<_, Infallible>(text(StatusCode::OK, "hello"))
-        }
-    });
+    let (begun, finish, slow) = gated();
     let fixture = Fixture::start(options(1), slow);
     let mut busy = fixture.connect();
     let asking = tokio::spawn(async move { ask(&mut busy).await });
