@@ -1,7 +1,11 @@
 //! What a controller did, as others saw it: the API server's audit log, Events, its own count of passes.
 
-use anyhow::Result;
-use mintmark_hack::cluster::{AuditEvent, AuditMark};
+use anyhow::{Result, ensure};
+use kube::api::ListParams;
+use mintmark_hack::{
+    cluster::{AuditEvent, AuditMark},
+    controller::Controller,
+};
 
 use crate::env::Env;
 
@@ -53,5 +57,23 @@ impl Env {
         });
         let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
         Ok(value.parse()?)
+    }
+
+    /// Checks that none of `secrets` stands in the log, the metrics, or the Events and statuses of the tenant.
+    pub async fn never_written(&self, controller: &Controller, tenant: &str, secrets: &[&str]) -> Result<()> {
+        let objects = self.repositories(tenant).list(&ListParams::default()).await?;
+        let status: Vec<_> = objects.items.iter().map(|object| &object.status).collect();
+        let written = [
+            controller.log()?,
+            self.metrics().await?,
+            serde_json::to_string(&self.events(tenant).await?)?,
+            serde_json::to_string(&status)?,
+        ];
+        for text in written {
+            for secret in secrets {
+                ensure!(!text.contains(secret), "{secret} in {text}");
+            }
+        }
+        Ok(())
     }
 }

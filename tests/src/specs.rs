@@ -1,4 +1,4 @@
-//! Specs of OCIRepositories as the suites against the fault registry use them: tag `v1`, one credential.
+//! Specs of OCIRepositories as the suites use them: tag `v1` and one credential, or what a suite puts together.
 
 use serde_json::{Value, json};
 
@@ -21,4 +21,12 @@ pub fn secure_jwt(url: &str) -> Value {
 /// A minted client certificate.
 pub fn certificate(url: &str) -> Value {
     json!({"url": url, "ref": {"tag": "v1"}, "credential": "SpiffeCertificate", "certSecretRef": {"name": REGISTRY_CA}})
+}
+
+/// `spec` with the fields of `more` beside or in place of its own.
+pub fn with(mut spec: Value, more: Value) -> Value {
+    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+    }
+    spec
 }

@@ -4,7 +4,10 @@
 use anyhow::Result;
 use kube::api::{Patch, PatchParams};
 use mintmark_hack::registry::{Accept, Artifact, RegistryOptions, RegistryServer};
-use mintmark_tests::env::{AUDIENCE, Env};
+use mintmark_tests::{
+    env::{AUDIENCE, Env},
+    specs,
+};
 use serde_json::{Value, json};
 
 async fn account(env: &Env, tenant: &str, name: &str, annotations: &[(&str, &str)], more: Value) -> Result<()> {
@@ -13,10 +16,7 @@ async fn account(env: &Env, tenant: &str, name: &str, annotations: &[(&str, &str
         .iter()
         .map(|(name, value)| (format!("credential.auth.fluxcd.io/{name}"), json!(value)))
         .collect();
-    let mut patch = json!({"metadata": {"annotations": annotations}});
-    if let (Some(patch), Value::Object(more)) = (patch.as_object_mut(), more) {
-        patch.extend(more);
-    }
+    let patch = specs::with(json!({"metadata": {"annotations": annotations}}), more);
     let api = env.accounts(tenant);
     api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(())

@@ -11,6 +11,7 @@ use mintmark_tests::{
     env::Env,
     fault_registry::sha256,
     served::{artifact, fetch, files},
+    specs,
 };
 use serde_json::{Value, json};
 
@@ -46,10 +47,10 @@ impl Scene {
     }
 
     async fn create(&self, more: Value) -> Result<OciRepository> {
-        let mut spec = json!({"url": self.registry.url("app"), "insecure": true, "ref": {"tag": "v1"}});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
+        let spec = specs::with(
+            json!({"url": self.registry.url("app"), "insecure": true, "ref": {"tag": "v1"}}),
+            more,
+        );
         self.env.create(&self.tenant, "app", spec).await?;
         self.env.ready(&self.tenant, "app").await
     }

@@ -13,6 +13,7 @@ use mintmark_tests::{
     env::{Env, condition},
     http::until,
     served::{artifact, fetch},
+    specs,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -52,11 +53,7 @@ impl Scene {
     }
 
     fn spec(&self, more: Value) -> Value {
-        let mut spec = json!({"url": self.registry.url("app"), "insecure": true});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
-        spec
+        specs::with(json!({"url": self.registry.url("app"), "insecure": true}), more)
     }
 
     async fn create(&self, more: Value) -> Result<OciRepository> {

@@ -2,7 +2,6 @@
 //! real registry, proxies on a recorder, and what is refused of both.
 
 use anyhow::{Context, Result};
-use kube::api::ListParams;
 use mintmark_hack::{
     controller::Controller,
     pki::TestCa,
@@ -11,7 +10,7 @@ use mintmark_hack::{
 use mintmark_tests::{
     env::{Env, condition},
     fault_registry::{self, FaultRegistry},
-    served,
+    served, specs,
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -48,10 +47,7 @@ impl Scene {
     }
 
     async fn create(&self, name: &str, url: &str, more: Value) -> Result<()> {
-        let mut spec = json!({"url": url, "ref": {"tag": "v1"}});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
+        let spec = specs::with(json!({"url": url, "ref": {"tag": "v1"}}), more);
         self.env.create(&self.tenant, name, spec).await?;
         Ok(())
     }
@@ -72,20 +68,7 @@ impl Scene {
     }
 
     async fn never_written(&self, secrets: &[&str]) -> Result<()> {
-        let objects = self.env.repositories(&self.tenant).list(&ListParams::default()).await?;
-        let status: Vec<_> = objects.items.iter().map(|object| &object.status).collect();
-        let written = [
-            self.controller.log()?,
-            reqwest::get(self.env.ports.metrics_url()).await?.text().await?,
-            serde_json::to_string(&self.env.events(&self.tenant).await?)?,
-            serde_json::to_string(&status)?,
-        ];
-        for text in written {
-            for secret in secrets {
-                assert!(!text.contains(secret), "{secret} in {text}");
-            }
-        }
-        Ok(())
+        self.env.never_written(&self.controller, &self.tenant, secrets).await
     }
 }
 

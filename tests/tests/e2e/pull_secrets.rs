@@ -2,12 +2,12 @@
 //! `secretRef` and from an account's imagePullSecrets, right, wrong and missing. Passwords are nowhere to be read.
 
 use anyhow::{Context, Result};
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use mintmark_hack::{
     controller::Controller,
     registry::{ADMIN, Accept, Artifact, RegistryOptions, RegistryServer, TokenEndpoint},
 };
-use mintmark_tests::{env::Env, served};
+use mintmark_tests::{env::Env, served, specs};
 use serde_json::{Value, json};
 
 /// Stands in every password that is wrong: it must be nowhere in what the controller writes.
@@ -67,11 +67,11 @@ impl Scene {
     }
 
     async fn create(&self, name: &str, more: Value) -> Result<()> {
-        let mut spec = json!({"url": self.registry.url("team/app"), "ref": {"tag": "v1"},
-            "certSecretRef": {"name": "registry-ca"}});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
+        let spec = specs::with(
+            json!({"url": self.registry.url("team/app"), "ref": {"tag": "v1"},
+            "certSecretRef": {"name": "registry-ca"}}),
+            more,
+        );
         self.env.create(&self.tenant, name, spec).await?;
         Ok(())
     }
@@ -95,20 +95,8 @@ impl Scene {
 
     /// No password in logs, metrics, Events and status.
     async fn no_password_was_written(&self) -> Result<()> {
-        let objects = self.env.repositories(&self.tenant).list(&ListParams::default()).await?;
-        let status: Vec<_> = objects.items.iter().map(|object| &object.status).collect();
-        let written = [
-            self.controller.log()?,
-            reqwest::get(self.env.ports.metrics_url()).await?.text().await?,
-            serde_json::to_string(&self.env.events(&self.tenant).await?)?,
-            serde_json::to_string(&status)?,
-        ];
-        for text in written {
-            for secret in [PLANTED, self.registry.admin_password()] {
-                assert!(!text.contains(secret), "a password in {text}");
-            }
-        }
-        Ok(())
+        let passwords = [PLANTED, self.registry.admin_password()];
+        self.env.never_written(&self.controller, &self.tenant, &passwords).await
     }
 
     /// `kind subject` of all requests of the repository that were answered.

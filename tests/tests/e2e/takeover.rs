@@ -13,6 +13,7 @@ use mintmark_tests::{
     env::{Env, condition},
     http::until,
     served::{artifact, fetch},
+    specs,
 };
 use serde_json::{Value, json};
 
@@ -38,10 +39,10 @@ impl Scene {
     async fn served_by_flux(&self, name: &str, more: Value) -> Result<String> {
         let files = Artifact::from_files(&[("deploy/app.yaml", name.as_bytes())])?;
         let digest = self.registry.push(name, "v1", &files).await?.digest;
-        let mut spec = json!({"url": self.registry.url(name), "insecure": true, "ref": {"tag": "v1"}});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
+        let spec = specs::with(
+            json!({"url": self.registry.url(name), "insecure": true, "ref": {"tag": "v1"}}),
+            more,
+        );
         self.env.create(&self.tenant, name, spec).await?;
         let finalizers = json!({"metadata": {"finalizers": [FINALIZER]}});
         self.env.patch(&self.tenant, name, finalizers).await?;
