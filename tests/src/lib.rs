@@ -10,6 +10,7 @@ pub mod front;
 pub mod http;
 pub mod issuer;
 pub mod observe;
+pub mod rights;
 pub mod ring;
 pub mod secure;
 pub mod served;

@@ -20,11 +20,20 @@ impl Env {
         self.cluster.audit().mark()
     }
 
-    /// What the controller asked of the API server since `mark`, watches excluded.
+    /// What the controller asked of the API server since `mark`: no watches, and not whether it may list, which it asks now
+    /// and then where the opt-in rights are missing.
     pub fn requests(&self, mark: AuditMark) -> Result<Vec<AuditEvent>> {
         let mut events = self.cluster.audit().events_of(&self.user(), mark)?;
-        events.retain(|event| event.verb != "watch");
+        events.retain(|event| event.verb != "watch" && (event.verb != "list" || event.code() != 403));
         Ok(events)
+    }
+
+    /// How often the controller got this Secret or ServiceAccount since `mark`.
+    pub fn reads(&self, mark: AuditMark, resource: &str, namespace: &str, name: &str) -> Result<usize> {
+        let requests = self.requests(mark)?;
+        let objects = requests.iter().filter_map(|event| event.object_ref.as_ref());
+        let read = objects.filter(|object| object.resource == resource && object.namespace == namespace);
+        Ok(read.filter(|object| object.name == name).count())
     }
 
     /// Verb and subresource of every request since `mark` about the OCIRepository `name`.

@@ -20,7 +20,7 @@ use crate::{
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, Context, Departed, Neighbours, Settings, Waiting, oci_repository::KnownReferents},
+    reconcile::{self, Context, Departed, KnownReferents, Neighbours, Settings, Waiting},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -30,7 +30,7 @@ use crate::{
         metrics::{Metrics, PER_OBJECT_LIMIT},
         supervise::{StopPlan, Supervisor, signals},
     },
-    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue},
+    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue, ReferentIndex},
 };
 
 /// Readings of the signing Secrets that wait for the key ring, and changes of its own Secrets.
@@ -182,6 +182,7 @@ impl Assembly {
         let leadership = self.elect(supervisor, &cluster.client, self.reconcile_lease.clone(), &passes_ended);
         let queue = Arc::new(Queue::default());
         let store = Arc::new(ObjectStore::<OciRepository>::default());
+        let referents = Arc::new(ReferentIndex::default());
         let (crd_watch, guard) = CrdWatch::new::<OciRepository>();
         let tokens = ServiceAccountTokens::new(cluster.client.clone(), self.flags.credential.service_account_token_ttl);
         let credentials = Arc::new(Credentials::new(
@@ -200,7 +201,7 @@ impl Assembly {
             unwritten: Arc::default(),
             departed: Departed::default(),
             neighbours: Neighbours::default(),
-            known_referents: KnownReferents::default(),
+            known_referents: KnownReferents::new(&referents),
             waiting: Arc::new(Waiting::default()),
             signing: signing.clone(),
             credentials,
@@ -221,6 +222,7 @@ impl Assembly {
             self.watch,
             &cluster.namespace,
         );
+        tasks::watch_referents(supervisor, &context, referents, &self.flags, &cluster.namespace);
         start_sinks(supervisor, self.sinks, &cluster.client);
         start_audience_policy(supervisor, &context, &self.flags, cluster);
         tasks::gates(supervisor, &context, &guard, &health);

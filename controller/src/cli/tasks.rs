@@ -30,7 +30,10 @@ use crate::{
         metrics::ReadySource,
         supervise::Supervisor,
     },
-    watch::{CrdGuard, CrdState, Kind, ObjectKey, OnDelete, OnForeignWrite, SigningReading, SigningSecretWatch},
+    watch::{
+        CrdGuard, CrdState, Kind, ObjectKey, OnDelete, OnForeignWrite, ReferentFollower, ReferentIndex, ReferentWatch,
+        SigningReading, SigningSecretWatch,
+    },
 };
 
 /// Time between sweeps of storage and caches.
@@ -273,6 +276,24 @@ pub(super) fn news(events: EventRecorder, namespace: String, name: String, jwt_n
             timestamp: Timestamp::now(),
         });
     })
+}
+
+/// Watches what objects refer to, if there are the rights.
+pub(super) fn watch_referents(
+    supervisor: &mut Supervisor,
+    context: &Arc<Context<OciRepository>>,
+    index: Arc<ReferentIndex>,
+    flags: &RunFlags,
+    namespace: &str,
+) {
+    let queue = context.queue.clone();
+    let watch = ReferentWatch {
+        namespace: (!flags.controller.watch_all_namespaces).then(|| namespace.to_owned()),
+        follower: ReferentFollower { index, queue },
+        metrics: context.metrics.clone(),
+    };
+    let client = context.client.clone();
+    task(supervisor, "referent watch", async move { watch.run(client).await });
 }
 
 /// A watch on each signing Secret.

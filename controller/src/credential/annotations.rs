@@ -52,6 +52,11 @@ pub struct Annotated {
 }
 
 impl Annotated {
+    /// Whether an annotation of this name is one of those that are read.
+    pub fn is_about(name: &str) -> bool {
+        name.starts_with(PREFIX)
+    }
+
     /// Reads the annotations of `account`. Without `…/audiences` the token is for `registry` (`host[:port]`).
     pub fn read(
         annotations: &BTreeMap<String, String>,

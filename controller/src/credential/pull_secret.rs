@@ -1,6 +1,8 @@
 //! The login of a pull secret as the credential of one object. It is read once per pass; nothing is minted and nothing can
 //! be renewed, so a refused login fails the pass.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
@@ -34,7 +36,7 @@ impl PullSecret {
 
     /// The most specific login of all `secrets` for `target`, and where it stands. Among equals the first Secret counts.
     pub fn choose<'a>(
-        secrets: &'a [Self],
+        secrets: &'a [Arc<Self>],
         target: &Target<'_>,
         object_uid: &str,
     ) -> Option<(&'a Self, LoginCredential)> {
@@ -80,7 +82,7 @@ mod tests {
 
     use super::*;
 
-    fn secret(name: &str, registry: &str, user: &str) -> PullSecret {
+    fn secret(name: &str, registry: &str, user: &str) -> Arc<PullSecret> {
         let config = json!({"auths": {registry: {"username": user, "password": "p"}}}).to_string();
         let mut secret: Secret = serde_json::from_value(json!({
             "metadata": {"name": name, "uid": "u", "resourceVersion": "7"},
@@ -89,7 +91,7 @@ mod tests {
         .unwrap();
         let data = k8s_openapi::ByteString(config.into_bytes());
         secret.data = Some([(".dockerconfigjson".to_owned(), data)].into());
-        PullSecret::read(&secret).unwrap()
+        Arc::new(PullSecret::read(&secret).unwrap())
     }
 
     const TARGET: Target<'_> = Target {
@@ -99,7 +101,7 @@ mod tests {
         repository: "team/app",
     };
 
-    fn chosen(secrets: &[PullSecret]) -> Option<(String, String)> {
+    fn chosen(secrets: &[Arc<PullSecret>]) -> Option<(String, String)> {
         let (secret, credential) = PullSecret::choose(secrets, &TARGET, "object")?;
         assert_eq!(
             *credential.generation.0,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::{Settings, oci_repository::KnownReferents};
+use super::{KnownReferents, Settings};
 use crate::{
     artifact::{AdvertisedAddress, Storage},
     credential::{Credentials, ObjectIdentity, SigningReceiver},
@@ -35,7 +35,7 @@ pub struct Context<K> {
     pub departed: super::Departed,
     /// What was told of other controllers.
     pub neighbours: super::Neighbours,
-    /// CAs as last read, for when the API server is away.
+    /// What objects refer to, as last read.
     pub known_referents: KnownReferents,
     /// Objects to be requeued when the issuer can sign.
     pub waiting: Arc<super::Waiting>,

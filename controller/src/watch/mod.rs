@@ -1,8 +1,10 @@
-//! From the API server to the work queue: watches on the repository kinds, on their CRDs and on single Secrets.
+//! From the API server to the work queue: watches on the repository kinds, on their CRDs, on what they refer to, and
+//! on single Secrets.
 
 mod crd;
 mod objects;
 mod queue;
+mod referents;
 mod secret;
 mod signing_secret;
 mod writers;
@@ -13,8 +15,9 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
-pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at};
+pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at, version};
 pub use queue::{Next, Queue};
+pub use referents::{ReferentFollower, ReferentIndex, ReferentKey, ReferentKind, ReferentWatch, Version};
 pub use secret::{SecretData, follow_secret};
 pub use signing_secret::{SigningReading, SigningSecretWatch};
 pub use writers::{FIELD_MANAGER, ForeignWrite};

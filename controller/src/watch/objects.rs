@@ -19,7 +19,7 @@ use mintmark_api::annotation::RECONCILE_REQUESTED_AT;
 use tokio::sync::watch;
 
 use super::{
-    CrdGuard, Kind, Queue,
+    CrdGuard, Kind, Queue, Version,
     writers::{ForeignWrite, foreign_write},
 };
 
@@ -187,7 +187,7 @@ impl<K: Kind> ObjectStore<K> {
 }
 
 /// Resource versions of one kind grow; an unreadable one counts as oldest.
-fn version<K: Resource>(object: &K) -> u128 {
+pub fn version<K: Resource>(object: &K) -> Version {
     object
         .meta()
         .resource_version

@@ -94,6 +94,25 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         self.changed.notify_one();
     }
 
+    /// Makes the first of `keys` due now and each further one `gap` later, or earlier if it already is. Failures are
+    /// forgotten: what has changed may have mended them.
+    pub fn push_spread(&self, keys: &[K], gap: Duration) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut inner = self.lock();
+        let mut due = Instant::now();
+        for key in keys {
+            if let Some(entry) = inner.entries.get_mut(key) {
+                entry.failures = 0;
+            }
+            inner.schedule(key, due);
+            due += gap;
+        }
+        drop(inner);
+        self.changed.notify_one();
+    }
+
     /// Makes all of `keys` due now, as if they were new: earlier due times and failures are forgotten.
     pub fn restart(&self, keys: &[K]) {
         let mut inner = self.lock();
@@ -306,6 +325,22 @@ mod tests {
         queue.push_spaced(&"a", SECOND);
         assert_eq!(queue.next().await.0, "a");
         assert_eq!(before.elapsed(), SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_are_spread_and_none_is_made_later() {
+        let queue = Queue::default();
+        queue.push_at(&"late", Instant::now() + 3600 * SECOND);
+        queue.push_at(&"soon", Instant::now() + SECOND);
+        queue.failed(&"late");
+        let before = Instant::now();
+        queue.push_spread(&["first", "late", "soon"], SECOND);
+        let mut order = Vec::new();
+        for _ in 0..3 {
+            order.push((queue.next().await.0, before.elapsed()));
+        }
+        assert_eq!(order, [("first", Duration::ZERO), ("soon", SECOND), ("late", SECOND)]);
+        assert_eq!(queue.failed(&"late"), 1, "mended, perhaps");
     }
 
     #[tokio::test(start_paused = true)]

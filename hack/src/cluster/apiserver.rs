@@ -14,11 +14,15 @@ use crate::{
     servers,
 };
 
-/// Metadata of every request, once it is answered; a watch also when it begins.
+/// Metadata of every request, once it is answered; a watch also when it begins. Of a list of Secrets, the answer as well, for
+/// it has to be seen what was told in it.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
+- level: RequestResponse
+  verbs: [list]
+  resources: [{resources: [secrets]}]
 - level: Metadata
 ";
 

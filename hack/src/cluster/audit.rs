@@ -43,6 +43,7 @@ pub struct AuditEvent {
     /// The object, absent for requests like `/readyz`.
     pub object_ref: Option<AuditObject>,
     response_status: Option<AuditStatus>,
+    response_object: Option<AuditAnswer>,
 }
 
 /// The object of a request.
@@ -68,6 +69,11 @@ struct AuditUser {
 }
 
 #[derive(Debug, Clone, Deserialize)]
+struct AuditAnswer {
+    kind: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
 struct AuditStatus {
     #[serde(default)]
     code: u16,
@@ -82,6 +88,11 @@ impl AuditEvent {
     /// The HTTP status of the answer, 0 when unknown.
     pub fn code(&self) -> u16 {
         self.response_status.as_ref().map_or(0, |status| status.code)
+    }
+
+    /// The kind of the answer to a list of Secrets: `SecretList`, `PartialObjectMetadataList`, or `Status` of a refusal.
+    pub fn answer(&self) -> Option<&str> {
+        self.response_object.as_ref()?.kind.as_deref()
     }
 }
 

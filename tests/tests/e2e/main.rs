@@ -36,6 +36,7 @@ mod pull_secrets;
 mod quiet;
 mod recreated;
 mod redaction;
+mod referents;
 mod restart;
 mod retries;
 mod ring_store;

@@ -10,11 +10,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::watcher,
 };
-use mintmark_hack::{
-    manifests::{self, Placement},
-    pki::TestCa,
-    workspace,
-};
+use mintmark_hack::pki::TestCa;
 use mintmark_tests::{
     documents::read_all,
     env::{DEADLINE, Env},
@@ -23,13 +19,6 @@ use mintmark_tests::{
 use serde_json::json;
 
 const NAME: &str = "mintmark-issuer-documents";
-
-/// Gives the controller the right of `config/publish-configmap`.
-async fn grant(env: &Env) -> Result<()> {
-    let objects = manifests::load(&workspace::root().join("config/publish-configmap"))?;
-    let objects = Placement::new(&env.installation.namespace).place(objects)?;
-    manifests::apply(&env.client, objects).await
-}
 
 fn config_maps(env: &Env) -> Api<ConfigMap> {
     Api::namespaced(env.client.clone(), &env.installation.namespace)
@@ -55,7 +44,7 @@ async fn copied(env: &Env, wanted: impl Fn(&BTreeMap<String, String>) -> bool) -
 #[tokio::test]
 async fn the_copy_follows_the_documents_and_is_repaired_with_the_next_change() -> Result<()> {
     let env = Env::new().await?;
-    grant(&env).await?;
+    env.grant("publish-configmap").await?;
     let flag = format!("--publish-configmap={NAME}");
     // Its readiness is another lease's business.
     let _controller = env.start(&[&flag, "--enable-leader-election"])?;
@@ -91,7 +80,7 @@ async fn without_the_right_it_is_told_and_retried() -> Result<()> {
     })
     .await?;
     read_all(&reqwest::Client::new(), &env.ports.issuer_url()).await?;
-    grant(&env).await?;
+    env.grant("publish-configmap").await?;
     copied(&env, |_| true).await?;
     config_maps(&env).delete(NAME, &DeleteParams::default()).await?;
     Ok(())

@@ -27,10 +27,7 @@ use crate::{
     credential::{AudiencePolicy, CredentialSettings, Credentials, ServiceAccountTokens},
     issuing::nobody_signs,
     notify::EventRecorder,
-    reconcile::{
-        Context, Departed, Neighbours, Settings, Waiting,
-        oci_repository::{self, KnownReferents},
-    },
+    reconcile::{Context, Departed, KnownReferents, Neighbours, Settings, Waiting, oci_repository},
     registry::{AddressPolicy, HostGlob, RegistryClient, RegistryConfig},
     runtime::{backoff::BackoffPolicy, lease::Leadership, metrics::Metrics},
     watch::{CrdWatch, ObjectStore, Queue},

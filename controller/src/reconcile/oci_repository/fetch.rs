@@ -25,6 +25,7 @@ use crate::{
     reconcile::{
         Context, StepError,
         context::{generation, identity},
+        referents::Reader,
     },
     registry::{Descriptor, RegistryError, ResolvedManifest, Session, SessionSpec},
     watch::ObjectKey,
@@ -106,9 +107,11 @@ impl<'a> Pull<'a> {
 
     /// Pulls if there is something new.
     pub async fn run(&mut self) -> Result<(), StepError> {
-        let (source, login) = self.source().await?;
+        let mut reader = Reader::new(self.ctx, self.key);
+        let (source, login) = self.source(&mut reader).await?;
         let uid = self.object.uid().unwrap_or_default();
-        let referents = dereference::referents(self.ctx, self.key, &uid, self.spec).await?;
+        let referents = dereference::referents(&mut reader, self.key, &uid, self.spec).await?;
+        drop(reader);
         let binding = self.binding(&referents, login.as_ref());
         let mut session = self.session(referents, source);
         let (revision, digest) = self.resolve(&mut session).await?;
@@ -153,14 +156,19 @@ impl<'a> Pull<'a> {
     }
 
     /// Where what is presented comes from, and the login if it is one.
-    async fn source(&mut self) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
-        Ok(match login::find(self.ctx, self.key, self.object, self.spec).await? {
-            Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
-            Found::Spec => (self.minting(&self.spec.credential).await?, None),
-            Found::Annotated(Annotated { wanted, username }) => {
-                (Arc::new(NamedUser::new(self.minting(&wanted).await?, username)), None)
-            }
-        })
+    async fn source(
+        &mut self,
+        reader: &mut Reader<'_, OciRepository>,
+    ) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
+        Ok(
+            match login::find(self.ctx, reader, self.key, self.object, self.spec).await? {
+                Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
+                Found::Spec => (self.minting(&self.spec.credential).await?, None),
+                Found::Annotated(Annotated { wanted, username }) => {
+                    (Arc::new(NamedUser::new(self.minting(&wanted).await?, username)), None)
+                }
+            },
+        )
     }
 
     /// The source of a credential of the object's own, minted before the first request so that a failure is told as one

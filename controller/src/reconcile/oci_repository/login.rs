@@ -1,18 +1,19 @@
 //! What an object without a credential presents: the login in the Secret of `secretRef`, or what its ServiceAccount says: a
-//! token by annotations, or a login in one of its imagePullSecrets. Reads all live, once per pass; needs get on Secrets and
-//! service accounts. A `secretRef` without a login for the registry fails, it is never an anonymous pull.
+//! token by annotations, or a login in one of its imagePullSecrets. A `secretRef` without a login for the registry fails, it is never an anonymous pull.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::ResourceExt;
 use mintmark_api::{condition::reason, oci_repository::OciRepository};
 
-use super::{ValidatedOciRepository, known, validate::LoginFrom};
+use super::{ValidatedOciRepository, validate::LoginFrom};
 use crate::{
     artifact::CredentialBinding,
     credential::{Annotated, LoginCredential, PullSecret, Target},
-    reconcile::{Context, StepError},
+    reconcile::{
+        Context, StepError,
+        referents::{Account, Reader, Unread},
+    },
     watch::ObjectKey,
 };
 
@@ -30,23 +31,6 @@ pub struct Login {
     pub referent: (String, String),
 }
 
-/// What is of use in a ServiceAccount.
-#[derive(Debug, Clone, Default)]
-pub struct Account {
-    annotations: BTreeMap<String, String>,
-    pull_secrets: Vec<String>,
-}
-
-impl Account {
-    fn read(account: &ServiceAccount) -> Self {
-        let pull_secrets = account.image_pull_secrets.iter().flatten();
-        Self {
-            annotations: account.annotations().clone(),
-            pull_secrets: pull_secrets.map(|reference| reference.name.clone()).collect(),
-        }
-    }
-}
-
 /// What is presented.
 #[derive(Debug, Clone)]
 pub enum Found {
@@ -61,6 +45,7 @@ pub enum Found {
 /// What `object` presents.
 pub async fn find(
     ctx: &Context<OciRepository>,
+    reader: &mut Reader<'_, OciRepository>,
     key: &ObjectKey,
     object: &OciRepository,
     spec: &ValidatedOciRepository,
@@ -69,7 +54,7 @@ pub async fn find(
     match &spec.login {
         LoginFrom::Nobody => Ok(Found::Spec),
         LoginFrom::SecretRef(name) => {
-            let secrets = [pull_secret(ctx, key, name, "spec.secretRef").await?];
+            let secrets = [pull_secret(reader, key, name, "spec.secretRef").await?];
             let login = choose("secretRef", &secrets, spec, &uid).ok_or_else(|| {
                 let (registry, repository) = (spec.origin.host_port(), spec.url.repository());
                 failed(format!(
@@ -79,17 +64,17 @@ pub async fn find(
             Ok(Found::Login(login))
         }
         LoginFrom::Account(name) => {
-            let account = account(ctx, key, name).await?;
+            let account = account(reader, key, name).await?;
             if let Some(annotated) = annotated(&account, name, spec)? {
                 return Ok(Found::Annotated(annotated));
             }
-            let secrets = account_secrets(ctx, key, name, &account).await?;
+            let secrets = account_secrets(ctx, reader, key, name, &account).await?;
             Ok(choose("imagePullSecrets", &secrets, spec, &uid).map_or(Found::Spec, Found::Login))
         }
     }
 }
 
-fn choose(kind: &str, secrets: &[PullSecret], spec: &ValidatedOciRepository, uid: &str) -> Option<Login> {
+fn choose(kind: &str, secrets: &[Arc<PullSecret>], spec: &ValidatedOciRepository, uid: &str) -> Option<Login> {
     let host = spec.origin.host();
     let target = Target {
         host: &host,
@@ -128,10 +113,11 @@ fn annotated(account: &Account, name: &str, spec: &ValidatedOciRepository) -> Re
 
 async fn account_secrets(
     ctx: &Context<OciRepository>,
+    reader: &mut Reader<'_, OciRepository>,
     key: &ObjectKey,
     name: &str,
     account: &Account,
-) -> Result<Vec<PullSecret>, StepError> {
+) -> Result<Vec<Arc<PullSecret>>, StepError> {
     let names = &account.pull_secrets;
     if names.len() > MAX_PULL_SECRETS {
         return Err(failed(format!(
@@ -145,35 +131,37 @@ async fn account_secrets(
             let message = format!("{field} names a Secret of the issuer");
             return Err(StepError::terminal(reason::CREDENTIAL_INVALID, message));
         }
-        secrets.push(pull_secret(ctx, key, secret, &field).await?);
+        secrets.push(pull_secret(reader, key, secret, &field).await?);
     }
     Ok(secrets)
 }
 
-async fn account(ctx: &Context<OciRepository>, key: &ObjectKey, name: &str) -> Result<Account, StepError> {
-    let unread = |why: known::Unread| {
-        let why = match why {
-            known::Unread::NotFound => "not found".to_owned(),
-            known::Unread::Refused(why) => why,
-            known::Unread::Unreachable => "the API server cannot be reached".to_owned(),
+async fn account(
+    reader: &mut Reader<'_, OciRepository>,
+    key: &ObjectKey,
+    name: &str,
+) -> Result<Arc<Account>, StepError> {
+    reader.read(name).await.map_err(|unread| {
+        let why = match unread {
+            Unread::NotFound => "not found".to_owned(),
+            Unread::Invalid(why) | Unread::Refused(why) => why,
+            Unread::Unreachable => "the API server cannot be reached".to_owned(),
         };
         let message = format!("failed to get service account '{}/{name}': {why}", key.namespace);
         StepError::fetch(reason::AUTHENTICATION_FAILED, message)
-    };
-    known::read(ctx, key, name, unread, |account| Ok(Account::read(account))).await
+    })
 }
 
 async fn pull_secret(
-    ctx: &Context<OciRepository>,
+    reader: &mut Reader<'_, OciRepository>,
     key: &ObjectKey,
     name: &str,
     field: &str,
-) -> Result<PullSecret, StepError> {
-    let unread = |why: known::Unread| failed(why.secret(key, name));
-    known::read(ctx, key, name, unread, |secret| {
-        PullSecret::read(secret).map_err(|error| failed(format!("Secret '{name}' of {field} {error}")))
+) -> Result<Arc<PullSecret>, StepError> {
+    reader.read(name).await.map_err(|unread| match unread {
+        Unread::Invalid(why) => failed(format!("Secret '{name}' of {field} {why}")),
+        unread => failed(unread.secret(key, name)),
     })
-    .await
 }
 
 fn failed(what: impl std::fmt::Display) -> StepError {

@@ -4,7 +4,6 @@
 mod dereference;
 mod events;
 mod fetch;
-mod known;
 mod login;
 mod newest;
 mod progress;
@@ -27,7 +26,6 @@ use mintmark_api::{
 use mintmark_issuer::SigningSet;
 
 pub use fetch::Pull;
-pub use known::KnownReferents;
 pub use status::Outcome;
 pub use takeover::tell_of_foreign_write;
 pub use validate::{Reference, ValidatedOciRepository};
@@ -249,6 +247,10 @@ fn next(ctx: &Context<OciRepository>, key: &ObjectKey, pass: &Pass) -> Next {
             ctx.queue.reset_failures(key);
             let interval = pass.interval.unwrap_or(ctx.settings.min_interval);
             Next::After(jittered(interval, ctx.settings.interval_jitter_percent, rand::random()))
+        }
+        Outcome::Failed { error, .. } if error.policy == Policy::Terminal && ctx.known_referents.has_unwatched(key) => {
+            // It may be a referent's fault, and nobody tells when that is mended.
+            Next::After(pass.interval.unwrap_or(ctx.settings.min_interval))
         }
         Outcome::Failed { error, .. } => after_failure(ctx, key, error, &pass.signing),
     }

@@ -1,0 +1,39 @@
+//! What is of use in a ServiceAccount: the annotations that ask for a token, and the names of its pull secrets.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::ResourceExt;
+
+use super::{KnownReferents, Readings, Referent};
+use crate::{credential::Annotated, watch::ReferentKind};
+
+/// A ServiceAccount.
+#[derive(Debug, Clone, Default)]
+pub struct Account {
+    /// Those that speak of credentials.
+    pub annotations: BTreeMap<String, String>,
+    /// The names in its imagePullSecrets.
+    pub pull_secrets: Vec<String>,
+}
+
+impl Referent for Account {
+    type Source = ServiceAccount;
+    const KIND: ReferentKind = ReferentKind::ServiceAccount;
+
+    fn parse(account: &ServiceAccount) -> Result<Self, String> {
+        let annotations = account.annotations().iter();
+        let annotations = annotations.filter(|(name, _)| Annotated::is_about(name));
+        let pull_secrets = account.image_pull_secrets.iter().flatten();
+        Ok(Self {
+            annotations: annotations.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            pull_secrets: pull_secrets.map(|reference| reference.name.clone()).collect(),
+        })
+    }
+
+    fn wipe(_account: &mut ServiceAccount) {}
+
+    fn readings(known: &KnownReferents) -> &Readings<Self> {
+        &known.accounts
+    }
+}
