@@ -127,6 +127,9 @@ pub enum Failure {
     /// No connection, for whatever reason: told coarsely, so that nobody can map a network with it.
     #[error("cannot connect")]
     Unreachable,
+    /// 407, in answer to a request or while a tunnel was asked for.
+    #[error("the proxy does not accept the login, or requires one (407)")]
+    ProxyRefused,
     /// Too many connect failures in a row: one probe at a time.
     #[error("cannot connect, next attempt in {} s", .retry_in.as_secs().max(1))]
     CircuitOpen {
@@ -254,6 +257,7 @@ impl RegistryError {
                 | Failure::RealmRefused { .. }
                 | Failure::Denied
                 | Failure::DeniedAnonymous
+                | Failure::ProxyRefused
         )
     }
 

@@ -1,7 +1,7 @@
 //! Reads the meaning out of an HTTP library error or a response status.
 //!
 //! `reqwest` errors print whole URLs, queries included, so none of their text is used: only the types along the chain of
-//! causes count.
+//! causes count, and for one without a public type the fixed text.
 
 use std::{
     error::Error,
@@ -21,6 +21,9 @@ pub(super) fn of_error(error: &reqwest::Error, host: &str, issuer: Option<&str>)
         if cause.is::<NotAsked>() {
             return Failure::NoCertificateRequest;
         }
+        if is_proxy_refusal(cause) {
+            return Failure::ProxyRefused;
+        }
         if let Some(reason) = cause.downcast_ref::<AddressDenied>() {
             return of_denied(*reason, host);
         }
@@ -33,6 +36,11 @@ pub(super) fn of_error(error: &reqwest::Error, host: &str, issuer: Option<&str>)
     } else {
         Failure::ConnectionLost
     }
+}
+
+/// Whether a proxy answered 407 to CONNECT: hyper-util's `TunnelError`, which has no public name.
+fn is_proxy_refusal(cause: &(dyn Error + 'static)) -> bool {
+    cause.source().is_none() && cause.to_string() == "tunnel error: proxy authorization required"
 }
 
 /// Whether a connection existed and was cut. A handshake that ends like this may be about one client's certificate and says
@@ -127,6 +135,7 @@ pub(super) fn of_status(
     match status.as_u16() {
         403 if anonymous => Failure::DeniedAnonymous,
         403 => Failure::Denied,
+        407 => Failure::ProxyRefused,
         404 => Failure::NotFound { code: error_code(body) },
         429 => Failure::RateLimited {
             retry_after: retry_after(headers, now),

@@ -209,6 +209,20 @@ async fn tls_goes_through_a_tunnel() {
 }
 
 #[rstest]
+#[case::told_in_a_request(true)]
+#[case::told_while_a_tunnel_is_asked_for(false)]
+#[tokio::test]
+async fn a_proxy_that_wants_another_login(#[case] insecure: bool) {
+    let proxy = proxy().await;
+    proxy.always(Route::Any, Fault::status(407));
+    let mut spec = proxied("public.test", &proxy, Some("robot"));
+    spec.insecure = insecure;
+    let error = refused(pull_with(&client(), spec, &anonymous()).await);
+    assert!(matches!(error.failure(), Failure::ProxyRefused), "{error}");
+    assert!(error.is_authentication());
+}
+
+#[rstest]
 #[case::denied("http://169.254.169.254:3128")]
 #[case::denied_by_name("http://metadata.test:3128")]
 #[tokio::test]
