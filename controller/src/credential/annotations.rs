@@ -3,7 +3,9 @@
 //! Pure. `credential.auth.fluxcd.io/provider` and `…/type` come together or not at all; the other annotations refine them.
 //! A value that cannot be acted on is an error, never ignored: what it was to prevent would happen.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use mintmark_api::duration::GoDuration;
 
 use super::{Audience, AudienceError, Wanted};
 
@@ -11,6 +13,12 @@ use super::{Audience, AudienceError, Wanted};
 const PREFIX: &str = "credential.auth.fluxcd.io/";
 /// Most audiences, as in `spec.audiences`.
 const MAX_AUDIENCES: usize = 16;
+/// The API server refuses to issue tokens that live shorter.
+const SHORTEST_OF_ACCOUNT: Duration = Duration::from_mins(10);
+/// As `--spiffe-jwt-ttl`.
+const SHORTEST_OF_OBJECT: Duration = Duration::from_mins(1);
+/// The longest life of either.
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Why the annotations cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +45,12 @@ pub enum AnnotationError {
     /// It would end at the colon, or in the middle of a header.
     #[error("annotation {PREFIX}username is empty or has a colon or a control character")]
     Username,
+    /// Not Go's notation of a time, or one that is out of bounds.
+    #[error("annotation {PREFIX}expiration is not a duration between {} m and 1 h", .shortest.as_secs() / 60)]
+    Expiration {
+        /// The shortest of this provider.
+        shortest: Duration,
+    },
     /// An annotation of this family that is not acted on.
     #[error("annotation {PREFIX}{0} is not supported yet")]
     Unsupported(String),
@@ -73,7 +87,7 @@ impl Annotated {
             (None, Some(_)) => return Err(AnnotationError::Incomplete("provider", "type")),
             (Some(provider), Some(kind)) => (*provider, *kind),
         };
-        let known = ["provider", "type", "audiences", "username"];
+        let known = ["provider", "type", "audiences", "username", "expiration"];
         if let Some(other) = own.keys().find(|name| !known.contains(name)) {
             return Err(AnnotationError::Unsupported(shown(other)));
         }
@@ -81,16 +95,38 @@ impl Annotated {
             return Err(wrong("type", kind, "jwt"));
         }
         let audiences = audiences(own.get("audiences").copied().unwrap_or(registry))?;
+        let life = |shortest| own.get("expiration").map(|text| expiration(text, shortest)).transpose();
         let wanted = match provider {
             "kubernetes" => Wanted::ServiceAccountToken {
                 account: Some(account.into()),
                 audiences,
+                life: life(SHORTEST_OF_ACCOUNT)?,
             },
-            "spiffe" => Wanted::SpiffeJwt { audiences },
+            "spiffe" => Wanted::SpiffeJwt {
+                audiences,
+                life: life(SHORTEST_OF_OBJECT)?,
+            },
             other => return Err(wrong("provider", other, "kubernetes or spiffe")),
         };
         let username = own.get("username").map(|name| username(name)).transpose()?;
         Ok(Some(Self { wanted, username }))
+    }
+
+    /// The first annotation of an account that asks for something else than `wanted`, a token of that account. Annotations
+    /// that cannot be followed ask for nothing.
+    pub fn contradiction(annotations: &BTreeMap<String, String>, account: &str, wanted: &Wanted) -> Option<String> {
+        let annotated = Self::read(annotations, account, account).ok()??;
+        let has_audiences = annotations.contains_key(&format!("{PREFIX}audiences"));
+        let name = if annotated.wanted.kind() != wanted.kind() {
+            "provider"
+        } else if has_audiences && annotated.wanted.audiences() != wanted.audiences() {
+            "audiences"
+        } else if annotated.username.is_some() {
+            "username"
+        } else {
+            return None;
+        };
+        Some(format!("{PREFIX}{name}"))
     }
 }
 
@@ -111,6 +147,12 @@ fn username(name: &str) -> Result<Arc<str>, AnnotationError> {
         return Err(AnnotationError::Username);
     }
     Ok(name.into())
+}
+
+fn expiration(text: &str, shortest: Duration) -> Result<Duration, AnnotationError> {
+    let life = GoDuration::parse(text).map(GoDuration::to_std).ok();
+    life.filter(|life| (shortest..=LONGEST).contains(life))
+        .ok_or(AnnotationError::Expiration { shortest })
 }
 
 fn wrong(name: &'static str, value: &str, expected: &'static str) -> AnnotationError {
@@ -156,6 +198,7 @@ mod tests {
         let wanted = Wanted::ServiceAccountToken {
             account: Some("puller".into()),
             audiences: audience_list(&["r.example:5000"]),
+            life: None,
         };
         assert_eq!(annotated, Annotated { wanted, username: None });
     }
@@ -167,12 +210,35 @@ mod tests {
             ("type", "jwt"),
             ("audiences", "zot, harbor\nzot,\n"),
             ("username", "robot"),
+            ("expiration", "1m60s"),
         ]);
         let wanted = Wanted::SpiffeJwt {
             audiences: audience_list(&["harbor", "zot"]),
+            life: Some(Duration::from_mins(2)),
         };
         let username = Some("robot".into());
         assert_eq!(annotated, Ok(Some(Annotated { wanted, username })));
+    }
+
+    #[rstest]
+    #[case(&[("provider", "spiffe")], Some("provider"))]
+    #[case(&[("audiences", "zot,harbor")], None)]
+    #[case(&[("audiences", "zot")], Some("audiences"))]
+    #[case(&[("username", "robot")], Some("username"))]
+    #[case(&[("expiration", "30m")], None)]
+    #[case(&[("type", "x509"), ("provider", "spiffe")], None)]
+    fn what_contradicts_a_credential(#[case] more: &[(&str, &str)], #[case] expected: Option<&str>) {
+        let annotations = [("provider", "kubernetes"), ("type", "jwt")].iter().chain(more);
+        let annotations = annotations
+            .map(|(name, value)| (format!("{PREFIX}{name}"), (*value).to_owned()))
+            .collect();
+        let wanted = Wanted::ServiceAccountToken {
+            account: Some("puller".into()),
+            audiences: audience_list(&["harbor", "zot"]),
+            life: None,
+        };
+        let found = Annotated::contradiction(&annotations, "puller", &wanted);
+        assert_eq!(found, expected.map(|name| format!("{PREFIX}{name}")));
     }
 
     #[rstest]
@@ -182,7 +248,10 @@ mod tests {
     #[case(&[("provider", "spiffe"), ("type", "x509")], "annotation credential.auth.fluxcd.io/type is \"x509\", not jwt")]
     #[case(&[("provider", "spiffe"), ("type", "jwt"), ("audiences", " ,")], "annotation credential.auth.fluxcd.io/audiences names none or more than 16")]
     #[case(&[("provider", "spiffe"), ("type", "jwt"), ("username", "a:b")], "annotation credential.auth.fluxcd.io/username is empty or has a colon or a control character")]
-    #[case(&[("provider", "spiffe"), ("type", "jwt"), ("expiration", "10m")], "annotation credential.auth.fluxcd.io/expiration is not supported yet")]
+    #[case(&[("provider", "spiffe"), ("type", "jwt"), ("expiration", "10")], "annotation credential.auth.fluxcd.io/expiration is not a duration between 1 m and 1 h")]
+    #[case(&[("provider", "spiffe"), ("type", "jwt"), ("expiration", "61m")], "annotation credential.auth.fluxcd.io/expiration is not a duration between 1 m and 1 h")]
+    #[case(&[("provider", "kubernetes"), ("type", "jwt"), ("expiration", "9m")], "annotation credential.auth.fluxcd.io/expiration is not a duration between 10 m and 1 h")]
+    #[case(&[("provider", "spiffe"), ("type", "jwt"), ("colour", "red")], "annotation credential.auth.fluxcd.io/colour is not supported yet")]
     fn what_cannot_be_followed_is_an_error(#[case] annotations: &[(&str, &str)], #[case] message: &str) {
         assert_eq!(read(annotations).unwrap_err().to_string(), message);
     }

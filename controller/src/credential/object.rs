@@ -6,7 +6,7 @@ use std::sync::{
     Arc, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +46,7 @@ struct Basis {
     kind: CredentialKind,
     subject: Arc<str>,
     audiences: Arc<[Audience]>,
+    life: Duration,
     key_id: Arc<str>,
 }
 
@@ -56,6 +57,7 @@ enum Origin {
     Jwt {
         subject: SpiffeId,
         audiences: Arc<[Audience]>,
+        life: Duration,
     },
     Certificate {
         subject: SpiffeId,
@@ -102,9 +104,10 @@ impl ObjectCredential {
         subject: SpiffeId,
     ) -> Self {
         let origin = match wanted {
-            Wanted::SpiffeJwt { audiences } => Origin::Jwt {
+            Wanted::SpiffeJwt { audiences, life } => Origin::Jwt {
                 subject,
                 audiences: audiences.clone(),
+                life: life.unwrap_or(Duration::MAX).min(credentials.settings.jwt_ttl),
             },
             _ => Origin::Certificate { subject },
         };
@@ -121,7 +124,7 @@ impl ObjectCredential {
         let (kind, subject, audiences) = match &self.origin {
             Origin::Anonymous => return None,
             Origin::ServiceAccount(key) => (CredentialKind::ServiceAccountToken, key.subject(), &*key.audiences),
-            Origin::Jwt { subject, audiences } => (CredentialKind::SpiffeJwt, subject.to_string(), &**audiences),
+            Origin::Jwt { subject, audiences, .. } => (CredentialKind::SpiffeJwt, subject.to_string(), &**audiences),
             Origin::Certificate { subject } => (CredentialKind::SpiffeCertificate, subject.to_string(), [].as_slice()),
         };
         let held = self.slot.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +139,14 @@ impl ObjectCredential {
             audiences,
             key_id,
         })
+    }
+
+    /// Whether presenting it asks the API server for a token.
+    pub fn asks_for_token(&self) -> bool {
+        match &self.origin {
+            Origin::ServiceAccount(key) => !self.credentials.tokens.has_fresh(key),
+            _ => false,
+        }
     }
 
     async fn present(&self, refused: Option<&Presented>) -> Result<Presented, CredentialError> {
@@ -193,12 +204,17 @@ impl ObjectCredential {
     fn mint(&self, refused: Option<&Presented>) -> Result<(Presented, bool), CredentialError> {
         let signing = self.credentials.signing.borrow().clone();
         match &self.origin {
-            Origin::Jwt { subject, audiences } => {
+            Origin::Jwt {
+                subject,
+                audiences,
+                life,
+            } => {
                 let authority = signing.jwt.as_ref().map_err(no_signer)?;
                 let basis = Basis {
                     kind: CredentialKind::SpiffeJwt,
                     subject: subject.as_str().into(),
                     audiences: audiences.clone(),
+                    life: *life,
                     key_id: authority.kid().into(),
                 };
                 if let Some(held) = self.held(&basis, refused) {
@@ -213,6 +229,7 @@ impl ObjectCredential {
                     kind: CredentialKind::SpiffeCertificate,
                     subject: subject.as_str().into(),
                     audiences: [].into(),
+                    life: self.credentials.settings.x509_ttl,
                     key_id: authority.id().into(),
                 };
                 if let Some(held) = self.held(&basis, refused) {
@@ -247,7 +264,7 @@ impl ObjectCredential {
                 name: &self.object.name,
                 uid: &self.object.uid,
             },
-            ttl: signed(settings.jwt_ttl),
+            ttl: signed(basis.life),
         };
         if subject.exceeds_oidc_subject() {
             tracing::warn!(
@@ -335,6 +352,7 @@ impl ObjectCredential {
             kind: CredentialKind::ServiceAccountToken,
             subject: key.subject().into(),
             audiences: key.audiences.clone(),
+            life: key.life.unwrap_or_default(),
             key_id: token.key_id.clone().unwrap_or_default(),
         };
         let generation = format!("{}/{}/{}", self.object.uid, token.account_uid, token.id);
@@ -382,11 +400,11 @@ fn refused_by(why: &str) -> CredentialError {
     }
 }
 
-fn signed(duration: std::time::Duration) -> SignedDuration {
+fn signed(duration: Duration) -> SignedDuration {
     SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
-fn life(from: Timestamp, until: Timestamp) -> std::time::Duration {
+fn life(from: Timestamp, until: Timestamp) -> Duration {
     until.duration_since(from).unsigned_abs()
 }
 
@@ -397,8 +415,6 @@ fn jitter() -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn holding(key_id: &str) -> Slot {
@@ -408,6 +424,7 @@ mod tests {
                 kind: CredentialKind::SpiffeJwt,
                 subject: "spiffe://example.org/a".into(),
                 audiences: [].into(),
+                life: Duration::from_mins(5),
                 key_id: key_id.into(),
             },
             presented: Presented::Anonymous,

@@ -111,8 +111,15 @@ impl Credentials {
     ) -> Result<ObjectCredential, Unavailable> {
         let subject = match wanted {
             Wanted::Anonymous => return Ok(ObjectCredential::anonymous(self.clone(), object.clone())),
-            Wanted::ServiceAccountToken { account, audiences } => {
-                let key = self.token_key(object, account.as_ref(), audiences, origin)?;
+            Wanted::ServiceAccountToken {
+                account,
+                audiences,
+                life,
+            } => {
+                let key = TokenKey {
+                    life: *life,
+                    ..self.token_key(object, account.as_ref(), audiences, origin)?
+                };
                 return Ok(ObjectCredential::service_account(
                     self.clone(),
                     object.clone(),
@@ -248,6 +255,7 @@ impl Credentials {
             namespace,
             account,
             audiences: audiences.clone(),
+            life: None,
         })
     }
 

@@ -30,6 +30,8 @@ pub struct TokenKey {
     pub account: Arc<str>,
     /// What the token is for.
     pub audiences: Arc<[Audience]>,
+    /// How long it is to live, if not as long as all.
+    pub life: Option<Duration>,
 }
 
 impl TokenKey {
@@ -104,17 +106,16 @@ impl ServiceAccountTokens {
         Ok((token, true))
     }
 
+    /// Whether a token for `key` is kept that need not be renewed yet.
+    pub fn has_fresh(&self, key: &TokenKey) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.get(key).and_then(is_fresh).unwrap_or(false)
+    }
+
     /// Drops tokens that are no longer fresh: nobody has asked for them since.
     pub fn sweep(&self) {
-        self.slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|_, slot| {
-                let held = slot.try_lock();
-                held.map_or(true, |held| {
-                    held.as_ref().is_some_and(|token| token.freshness.is_fresh())
-                })
-            });
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| is_fresh(slot).unwrap_or(true));
     }
 
     async fn request(&self, key: &TokenKey) -> Result<ServiceAccountToken, CredentialError> {
@@ -124,7 +125,7 @@ impl ServiceAccountTokens {
             .iter()
             .map(|audience| audience.as_str().to_owned())
             .collect();
-        let seconds = i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(key.life.unwrap_or(self.ttl).as_secs()).unwrap_or(i64::MAX);
         let spec = TokenRequestSpec {
             audiences: wanted.clone(),
             expiration_seconds: Some(seconds),
@@ -160,6 +161,12 @@ impl ServiceAccountTokens {
             token: status.token.into(),
         })
     }
+}
+
+/// Whether a slot holds a token that need not be renewed; unknown while it is requested.
+fn is_fresh(slot: &Slot) -> Option<bool> {
+    let held = slot.try_lock().ok()?;
+    Some(held.as_ref().is_some_and(|token| token.freshness.is_fresh()))
 }
 
 fn failed(key: &TokenKey, what: &str) -> CredentialError {

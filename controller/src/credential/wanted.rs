@@ -1,7 +1,7 @@
 //! What an object asks for, and for whom. Both are made from the object's metadata and validated spec; nothing in
 //! `spec` or `status` can change the subject of a minted credential.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mintmark_api::credential::CredentialKind;
 
@@ -18,11 +18,15 @@ pub enum Wanted {
         account: Option<Arc<str>>,
         /// What the token is for.
         audiences: Arc<[Audience]>,
+        /// How long it lives, in place of `--service-account-token-ttl`.
+        life: Option<Duration>,
     },
     /// A JWT-SVID of the object.
     SpiffeJwt {
         /// What the token is for.
         audiences: Arc<[Audience]>,
+        /// How long it lives at most, if that is less than `--spiffe-jwt-ttl`: so long are verification keys published.
+        life: Option<Duration>,
     },
     /// An X.509-SVID of the object.
     SpiffeCertificate,
@@ -43,7 +47,7 @@ impl Wanted {
     pub fn audiences(&self) -> &[Audience] {
         match self {
             Self::Anonymous | Self::SpiffeCertificate => &[],
-            Self::ServiceAccountToken { audiences, .. } | Self::SpiffeJwt { audiences } => audiences,
+            Self::ServiceAccountToken { audiences, .. } | Self::SpiffeJwt { audiences, .. } => audiences,
         }
     }
 }

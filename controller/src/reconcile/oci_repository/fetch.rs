@@ -163,18 +163,24 @@ impl<'a> Pull<'a> {
         Ok(
             match login::find(self.ctx, reader, self.key, self.object, self.spec).await? {
                 Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
-                Found::Spec => (self.minting(&self.spec.credential).await?, None),
+                Found::Spec => {
+                    let source = self.credential_source(&self.spec.credential)?;
+                    // A watched account is looked at for nothing, another one when a token is asked for.
+                    if source.asks_for_token() || self.ctx.known_referents.is_watched() {
+                        login::check_account(reader, &self.spec.credential).await?;
+                    }
+                    (self.minting(source).await?, None)
+                }
                 Found::Annotated(Annotated { wanted, username }) => {
-                    (Arc::new(NamedUser::new(self.minting(&wanted).await?, username)), None)
+                    let source = self.credential_source(&wanted)?;
+                    (Arc::new(NamedUser::new(self.minting(source).await?, username)), None)
                 }
             },
         )
     }
 
-    /// The source of a credential of the object's own, minted before the first request so that a failure is told as one
-    /// of minting.
-    async fn minting(&mut self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
-        let source = self.credential_source(wanted)?;
+    /// The credential of the object's own, minted before the first request so that a failure is told as one of minting.
+    async fn minting(&mut self, source: Arc<ObjectCredential>) -> Result<Arc<ObjectCredential>, StepError> {
         let minted = source.current().await;
         self.credential = source.status();
         minted.map_err(|error| {

@@ -9,7 +9,7 @@ use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use super::{ValidatedOciRepository, validate::LoginFrom};
 use crate::{
     artifact::CredentialBinding,
-    credential::{Annotated, LoginCredential, PullSecret, Target},
+    credential::{Annotated, LoginCredential, PullSecret, Target, Wanted},
     reconcile::{
         Context, StepError,
         referents::{Account, Reader, Unread},
@@ -95,20 +95,31 @@ fn choose(kind: &str, secrets: &[Arc<PullSecret>], spec: &ValidatedOciRepository
 }
 
 fn annotated(account: &Account, name: &str, spec: &ValidatedOciRepository) -> Result<Option<Annotated>, StepError> {
-    let invalid = |why: &dyn std::fmt::Display| {
-        StepError::fetch(
-            reason::AUTHENTICATION_FAILED,
-            format!("failed to validate configuration: service account '{name}': {why}"),
-        )
+    account.annotated(name, &spec.origin.host_port()).map_err(|why| {
+        let message = format!("failed to validate configuration: service account '{name}': {why}");
+        StepError::fetch(reason::AUTHENTICATION_FAILED, message)
+    })
+}
+
+/// Fails if the account whose token `wanted` is asks for something else by its annotations. That it cannot be read is told
+/// by whoever requests the token.
+pub async fn check_account(reader: &mut Reader<'_, OciRepository>, wanted: &Wanted) -> Result<(), StepError> {
+    let Wanted::ServiceAccountToken {
+        account: Some(name), ..
+    } = wanted
+    else {
+        return Ok(());
     };
-    let annotated = Annotated::read(&account.annotations, name, &spec.origin.host_port());
-    let annotated = annotated.map_err(|error| invalid(&error))?;
-    if annotated.is_some() && !account.pull_secrets.is_empty() {
-        return Err(invalid(
-            &"credential annotations and imagePullSecrets exclude each other",
-        ));
+    let Ok(account) = reader.read::<Account>(name).await else {
+        return Ok(());
+    };
+    match Annotated::contradiction(&account.annotations, name, wanted) {
+        None => Ok(()),
+        Some(annotation) => Err(StepError::terminal(
+            reason::CREDENTIAL_INVALID,
+            format!("annotation {annotation} of service account '{name}' contradicts spec.credential"),
+        )),
     }
-    Ok(annotated)
 }
 
 async fn account_secrets(

@@ -201,6 +201,7 @@ fn wanted(object: &OciRepository, settings: &Settings) -> Result<Wanted, StepErr
         Some(CredentialKind::SpiffeCertificate) => Ok(Wanted::SpiffeCertificate),
         Some(CredentialKind::SpiffeJwt) => Ok(Wanted::SpiffeJwt {
             audiences: audiences()?,
+            life: None,
         }),
         Some(CredentialKind::ServiceAccountToken) => {
             let account = object
@@ -210,6 +211,7 @@ fn wanted(object: &OciRepository, settings: &Settings) -> Result<Wanted, StepErr
             Ok(Wanted::ServiceAccountToken {
                 account: account.map(Into::into),
                 audiences: audiences()?,
+                life: None,
             })
         }
         // Refused by `credential_contradictions` before.

@@ -17,6 +17,18 @@ pub struct Account {
     pub pull_secrets: Vec<String>,
 }
 
+impl Account {
+    /// The token that its annotations ask for, in place of pull secrets. `name` is its own, `registry` the `host[:port]` that
+    /// the token is for unless they say otherwise.
+    pub fn annotated(&self, name: &str, registry: &str) -> Result<Option<Annotated>, String> {
+        let annotated = Annotated::read(&self.annotations, name, registry).map_err(|error| error.to_string())?;
+        if annotated.is_some() && !self.pull_secrets.is_empty() {
+            return Err("credential annotations and imagePullSecrets exclude each other".to_owned());
+        }
+        Ok(annotated)
+    }
+}
+
 impl Referent for Account {
     type Source = ServiceAccount;
     const KIND: ReferentKind = ReferentKind::ServiceAccount;

@@ -61,9 +61,14 @@ impl KnownReferents {
         }
     }
 
+    /// Whether every change is told.
+    pub fn is_watched(&self) -> bool {
+        self.index.is_watched()
+    }
+
     /// Whether the object refers to something that may change without its being told.
     pub fn has_unwatched(&self, key: &ObjectKey) -> bool {
-        self.index.has_referents(key) && !self.index.is_watched()
+        self.index.has_referents(key) && !self.is_watched()
     }
 }
 
