@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use context::Context;
 pub use departed::{Departed, live_uid, run as look_after_departed};
 pub use neighbours::Neighbours;
-pub use referents::KnownReferents;
+pub use referents::{Account, KnownReferents, Referent};
 pub use revoked::drop_revoked;
 pub use settings::Settings;
 pub use step::{Policy, StepError};

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Namespace},
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Namespace, ServiceAccount},
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
@@ -85,14 +88,22 @@ async fn what_would_not_work_is_reported_until_nothing_is_left() -> Result<()> {
         ("good", json!({})),
         ("cloud", json!({"provider": "aws"})),
         ("secret", json!({"secretRef": {"name": "none"}})),
+        ("account", json!({"serviceAccountName": "puller"})),
+        ("accountless", json!({"serviceAccountName": "nobody"})),
     ] {
         objects.create(&PostParams::default(), &object(name, spec)?).await?;
     }
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    let puller =
+        serde_json::from_value(json!({"metadata": {"name": "puller"}, "imagePullSecrets": [{"name": "gone"}]}))?;
+    accounts.create(&PostParams::default(), &puller).await?;
     let (code, report) = check(&cluster)?;
     let mut found = summary(&report);
-    found.retain(|line| line.starts_with("problem") && line != "problem object default/secret");
+    found.retain(|line| line.starts_with("problem"));
     let expected = [
         definition.as_str(),
+        "problem secret default/gone",
+        "problem account default/nobody",
         "problem object default/cloud",
         "problem secret default/none",
         "problem deployment flux-system/source-controller",
@@ -102,9 +113,9 @@ async fn what_would_not_work_is_reported_until_nothing_is_left() -> Result<()> {
         (Some(1), expected.map(str::to_owned).to_vec()),
         "{report}"
     );
-    assert_eq!(report["objects"], 3);
+    assert_eq!(report["objects"], 5);
 
-    for name in ["cloud", "secret"] {
+    for name in ["cloud", "secret", "account", "accountless"] {
         objects.delete(name, &DeleteParams::default()).await?;
     }
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), "flux-system");

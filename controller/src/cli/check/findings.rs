@@ -8,7 +8,7 @@ use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::inventory::{Inventory, SecretSeen, referenced};
+use super::{inventory::Inventory, referents::of_referents};
 use crate::{
     content::Limits,
     reconcile::{Settings, oci_repository::ValidatedOciRepository},
@@ -32,7 +32,7 @@ pub(super) enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// What was looked at: `definition`, `sources`, `object`, `secret`, `deployment`.
+    /// What was looked at: `definition`, `sources`, `object`, `secret`, `account`, `deployment`.
     pub(super) about: &'static str,
     /// Its name, with its namespace if it has one.
     pub(super) name: String,
@@ -76,7 +76,7 @@ pub(super) fn findings(inventory: &Inventory) -> Vec<Finding> {
     found
 }
 
-fn finding(level: Level, about: &'static str, name: &str, message: impl Into<String>) -> Finding {
+pub(super) fn finding(level: Level, about: &'static str, name: &str, message: impl Into<String>) -> Finding {
     Finding {
         level,
         about,
@@ -132,29 +132,8 @@ fn of_object(object: &OciRepository, inventory: &Inventory) -> Vec<Finding> {
             "spec.insecure means plain HTTP here: a registry with HTTPS is not pulled from, whatever its certificate";
         found.push(finding(Level::Note, "object", &name, message));
     }
-    for (field, key) in referenced(object) {
-        let secret = format!("{}/{}", key.0, key.1);
-        match inventory.secrets.get(&key) {
-            Some(SecretSeen::Absent) => {
-                let message = format!("is missing; spec.{field} of {name} names it");
-                found.push(finding(Level::Problem, "secret", &secret, message));
-            }
-            Some(SecretSeen::Forbidden) => {
-                let message = format!("may not be read by you; spec.{field} of {name} names it");
-                found.push(finding(Level::Note, "secret", &secret, message));
-            }
-            Some(SecretSeen::Type(kind)) if field == "secretRef" && !is_pull_secret(kind) => {
-                let message = format!("is of type {kind}, and spec.secretRef of {name} needs a pull secret");
-                found.push(finding(Level::Problem, "secret", &secret, message));
-            }
-            Some(SecretSeen::Type(_)) | None => {}
-        }
-    }
+    found.extend(of_referents(object, &name, inventory));
     found
-}
-
-fn is_pull_secret(kind: &str) -> bool {
-    matches!(kind, "kubernetes.io/dockerconfigjson" | "kubernetes.io/dockercfg")
 }
 
 /// Flags at their defaults: what they decide is looked at by a pass only.
@@ -306,34 +285,6 @@ mod tests {
         one(&lines, "note    object a/app", "plain HTTP");
         let lines = found(|it| it.objects = vec![Err("a/bad: invalid type".to_owned())]);
         one(&lines, "problem object", "a/bad");
-    }
-
-    #[test]
-    fn secrets_are_there_and_of_a_type_that_is_read() {
-        let key = || ("a".to_owned(), "s".to_owned());
-        let with = |field: &str, seen: SecretSeen| {
-            let spec = json!({field: {"name": "s"}});
-            let mut lines = found(|it| {
-                it.objects = vec![Ok(object(&spec))];
-                it.secrets.insert(key(), seen);
-            });
-            lines.retain(|line| line.contains(" secret a/s"));
-            lines
-        };
-        one(
-            &with("certSecretRef", SecretSeen::Absent),
-            "problem",
-            "is missing; spec.certSecretRef of a/app",
-        );
-        one(
-            &with("secretRef", SecretSeen::Type("Opaque".to_owned())),
-            "problem",
-            "is of type Opaque",
-        );
-        one(&with("secretRef", SecretSeen::Forbidden), "note", "may not be read");
-        let good = "kubernetes.io/dockerconfigjson".to_owned();
-        assert!(with("secretRef", SecretSeen::Type(good)).is_empty());
-        assert!(with("certSecretRef", SecretSeen::Type("Opaque".to_owned())).is_empty());
     }
 
     #[test]

@@ -1,17 +1,27 @@
 //! What `mintmark check` reads of a cluster. Kinds that are not installed count as unused; what may not be read is said.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Secret, ServiceAccount},
+    },
+};
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{ApiResource, DynamicObject, ListParams},
     core::GroupVersionKind,
 };
 use mintmark_api::oci_repository::{GROUP, KIND, OciRepository, VERSION};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::runtime::api_server::timely;
+use crate::{
+    reconcile::{Account, Referent},
+    runtime::api_server::timely,
+};
 
 /// Objects asked for at a time.
 const PAGE: u32 = 500;
@@ -25,11 +35,14 @@ const OTHER_SOURCES: [(&str, &str); 5] = [
     ("ExternalArtifact", "externalartifacts"),
 ];
 
-/// A referenced Secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SecretSeen {
-    /// Its type.
-    Type(String),
+/// Namespace and name.
+pub(super) type Place = (String, String);
+
+/// A referenced Secret or ServiceAccount.
+#[derive(Debug, Clone)]
+pub(super) enum Seen<T> {
+    /// What of it is of interest.
+    Found(T),
     /// There is none.
     Absent,
     /// We may not look.
@@ -45,8 +58,10 @@ pub(super) struct Inventory {
     pub(super) sources: Vec<(&'static str, usize)>,
     /// Every OCIRepository; `Err` holds the name of one that cannot be read.
     pub(super) objects: Vec<Result<OciRepository, String>>,
-    /// By namespace and name.
-    pub(super) secrets: BTreeMap<(String, String), SecretSeen>,
+    /// The accounts that objects name.
+    pub(super) accounts: BTreeMap<Place, Seen<Account>>,
+    /// Types of the Secrets that objects and their accounts name.
+    pub(super) secrets: BTreeMap<Place, Seen<String>>,
     /// Flux's controllers.
     pub(super) deployments: Vec<Deployment>,
 }
@@ -74,35 +89,85 @@ impl Inventory {
                 .objects
                 .push(object.map_err(|error| format!("{name}: {error}")));
         }
-        inventory.read_secrets(client).await?;
+        inventory.read_referents(client).await?;
         let flux = ListParams::default().labels("app.kubernetes.io/part-of=flux");
         inventory.deployments = timely(Api::all(client.clone()).list(&flux)).await?.items;
         Ok(inventory)
     }
 
-    async fn read_secrets(&mut self, client: &Client) -> kube::Result<()> {
-        let objects = self.objects.iter().flatten();
-        let wanted: Vec<_> = objects.flat_map(referenced).map(|(_, key)| key).collect();
-        for (namespace, name) in wanted {
-            let key = (namespace, name);
-            if self.secrets.contains_key(&key) {
-                continue;
+    async fn read_referents(&mut self, client: &Client) -> kube::Result<()> {
+        for object in self.objects.iter().flatten() {
+            if let Some(place) = account_of(object) {
+                see(&mut self.accounts, client, place, |account: &ServiceAccount| {
+                    // No account is invalid.
+                    Account::parse(account).unwrap_or_default()
+                })
+                .await?;
             }
-            let api: Api<Secret> = Api::namespaced(client.clone(), &key.0);
-            let seen = match timely(api.get_opt(&key.1)).await {
-                Ok(Some(secret)) => SecretSeen::Type(secret.type_.unwrap_or_else(|| "Opaque".to_owned())),
-                Ok(None) => SecretSeen::Absent,
-                Err(kube::Error::Api(status)) if status.code == 403 => SecretSeen::Forbidden,
-                Err(error) => return Err(error),
-            };
-            self.secrets.insert(key, seen);
+        }
+        for object in self.objects.iter().flatten() {
+            let named = referenced(object).into_iter().map(|(_, place)| place);
+            for place in named.chain(self.pull_secrets_of(object)) {
+                see(&mut self.secrets, client, place, |secret: &Secret| {
+                    secret.type_.clone().unwrap_or_else(|| "Opaque".to_owned())
+                })
+                .await?;
+            }
         }
         Ok(())
     }
+
+    /// The account that logs the object in, if it was found.
+    pub(super) fn login_account(&self, object: &OciRepository) -> Option<(Place, &Account)> {
+        let place = account_of(object).filter(|_| object.spec.credential.is_none())?;
+        match self.accounts.get(&place)? {
+            Seen::Found(account) => Some((place, account)),
+            Seen::Absent | Seen::Forbidden => None,
+        }
+    }
+
+    fn pull_secrets_of(&self, object: &OciRepository) -> Vec<Place> {
+        let Some(((namespace, _), account)) = self.login_account(object) else {
+            return Vec::new();
+        };
+        let names = account.pull_secrets.iter();
+        names.map(|name| (namespace.clone(), name.clone())).collect()
+    }
+}
+
+/// Looks at one referent, unless that was done.
+async fn see<K, T>(
+    seen: &mut BTreeMap<Place, Seen<T>>,
+    client: &Client,
+    place: Place,
+    read: impl FnOnce(&K) -> T,
+) -> kube::Result<()>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    if seen.contains_key(&place) {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), &place.0);
+    let found = match timely(api.get_opt(&place.1)).await {
+        Ok(Some(referent)) => Seen::Found(read(&referent)),
+        Ok(None) => Seen::Absent,
+        Err(kube::Error::Api(status)) if status.code == 403 => Seen::Forbidden,
+        Err(error) => return Err(error),
+    };
+    seen.insert(place, found);
+    Ok(())
+}
+
+/// The account whose token or login is presented.
+pub(super) fn account_of(object: &OciRepository) -> Option<Place> {
+    let namespace = object.metadata.namespace.clone().unwrap_or_default();
+    let name = object.spec.service_account_name()?.to_owned();
+    object.spec.secret_ref.is_none().then_some((namespace, name))
 }
 
 /// The Secrets that an object names: the field, and namespace and name.
-pub(super) fn referenced(object: &OciRepository) -> Vec<(&'static str, (String, String))> {
+pub(super) fn referenced(object: &OciRepository) -> Vec<(&'static str, Place)> {
     let namespace = object.metadata.namespace.clone().unwrap_or_default();
     let spec = &object.spec;
     [

@@ -1,9 +1,10 @@
 //! `mintmark check`: looks at a cluster and reports what would not work there with this controller, before it is installed or
-//! takes over. Reads only: definitions, source objects, the Secrets they name (types, never shown content) and Flux's
-//! Deployments. Ends with status 1 if anything would not work.
+//! takes over. Reads only: definitions, source objects, the Secrets (types, never shown content) and accounts they
+//! name, and Flux's Deployments. Ends with status 1 if anything would not work.
 
 mod findings;
 mod inventory;
+mod referents;
 
 use std::path::PathBuf;
 
