@@ -5,6 +5,8 @@
 mod account;
 mod known;
 mod proxy;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::{collections::HashSet, fmt::Debug, sync::Arc};

@@ -21,7 +21,8 @@ pub struct ReferentFollower {
 }
 
 impl ReferentFollower {
-    pub(super) fn handle<K>(&self, kind: ReferentKind, event: Event<PartialObjectMeta<K>>)
+    /// Takes in an event about a referent of this kind.
+    pub fn handle<K>(&self, kind: ReferentKind, event: Event<PartialObjectMeta<K>>)
     where
         K: Resource<DynamicType = ()>,
     {
