@@ -99,15 +99,18 @@ impl ContentError {
 /// Longest part of a path that a message shows, in characters.
 const SHOWN: usize = 128;
 
+/// Longest text of the tar parser that a message shows, in bytes: it quotes names and fields of the layer as they are.
+const QUOTED: usize = 512;
+
 /// A path as messages show it: control characters and non-ASCII escaped, cut after 128 characters.
 pub(super) fn shown(path: &[u8]) -> String {
-    let mut text: String = path
-        .iter()
-        .take(SHOWN)
-        .flat_map(|byte| byte.escape_ascii())
-        .map(char::from)
-        .collect();
-    if path.len() > SHOWN {
+    escaped(path, SHOWN)
+}
+
+fn escaped(bytes: &[u8], limit: usize) -> String {
+    let shown = bytes.iter().take(limit).flat_map(|byte| byte.escape_ascii());
+    let mut text: String = shown.map(char::from).collect();
+    if bytes.len() > limit {
         text.push_str("...");
     }
     text
@@ -130,7 +133,7 @@ pub(super) fn from_read(error: &io::Error) -> ContentError {
     if let Some(CapExceeded(cap)) = cap_within(error) {
         return ContentError::TooLarge(*cap);
     }
-    ContentError::Malformed(error.to_string())
+    ContentError::Malformed(escaped(error.to_string().as_bytes(), QUOTED))
 }
 
 /// The tar parser wraps the errors of its reader; the cap may stand at any depth.
@@ -164,5 +167,11 @@ mod tests {
         let wrapped = io::Error::other(io::Error::other(inner));
         assert!(matches!(from_read(&wrapped), ContentError::TooLarge(Cap::Ratio(200))));
         assert!(matches!(from_read(&io::Error::other("x")), ContentError::Malformed(_)));
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_escaped() {
+        let error = io::Error::other("not a number: 0\u{1e}");
+        assert!(matches!(from_read(&error), ContentError::Malformed(text) if text == "not a number: 0\\x1e"));
     }
 }
