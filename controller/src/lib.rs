@@ -16,3 +16,6 @@ pub mod registry;
 pub mod runtime;
 pub mod semver;
 pub mod watch;
+
+#[cfg(test)]
+mod fuzzing;

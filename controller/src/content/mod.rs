@@ -27,4 +27,6 @@ pub use limits::{Limits, MAX_CONCURRENT_EXTRACTIONS};
 pub use tree::Tree;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod testing;

@@ -13,6 +13,8 @@ mod circuit;
 mod config;
 mod error;
 mod failure;
+#[cfg(test)]
+mod fuzz;
 mod glob;
 mod hash;
 mod ledger;

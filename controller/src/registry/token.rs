@@ -46,9 +46,9 @@ const TOKEN_USER: &str = "<token>";
 
 /// A challenge that can be answered by an exchange.
 pub(super) struct TokenRequest {
-    realm: Url,
-    origin: Origin,
-    service: Option<String>,
+    pub(super) realm: Url,
+    pub(super) origin: Origin,
+    pub(super) service: Option<String>,
 }
 
 impl TokenRequest {
@@ -203,7 +203,11 @@ fn realm_login(login: &Login) -> Result<Option<HeaderValue>, Failure> {
 }
 
 /// Whether the credential may be sent to the realm; if not, the rule it breaks.
-fn check_realm(registry: &Origin, request: &TokenRequest, presented: &Presented) -> Result<(), &'static str> {
+pub(super) fn check_realm(
+    registry: &Origin,
+    request: &TokenRequest,
+    presented: &Presented,
+) -> Result<(), &'static str> {
     if !request.realm.username().is_empty() || request.realm.password().is_some() {
         return Err("it carries user information");
     }
