@@ -12,12 +12,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::usage;
+use super::usage::Snapshot;
 use crate::{
     cluster::Cluster,
     controller::{self, Controller, Installation, Ports, SIGNING_SECRET},
     pki::TestCa,
-    report,
 };
 
 /// Requests before the measurement, on every connection.
@@ -68,21 +67,6 @@ pub async fn run(cluster: &Cluster, installation: &Installation, load: Load) -> 
     Ok(report)
 }
 
-/// Prints it as lines of a table.
-pub fn print(documents: &DocumentsReport) {
-    report::line(format!(
-        "documents: offered {:>6}/s        {:>9.0}/s answered, {} connections",
-        documents.offered_per_second, documents.answered_per_second, documents.connections
-    ));
-    for (percentile, milliseconds) in &documents.latency_ms {
-        report::line(format!("  latency {percentile:<22} {milliseconds:>9.3} ms"));
-    }
-    report::line(format!(
-        "  CPU per request                {:>9.1} us",
-        documents.cpu_us_per_request
-    ));
-}
-
 fn measure(address: &str, load: Load) -> Result<DocumentsReport> {
     let mut connections = Vec::new();
     for _ in 0..load.connections {
@@ -92,7 +76,7 @@ fn measure(address: &str, load: Load) -> Result<DocumentsReport> {
         }
         connections.push(connection);
     }
-    let before = cpu_seconds()?;
+    let before = Snapshot::take()?;
     let interval = Duration::from_secs(u64::from(load.connections)) / load.rate;
     let begin = Instant::now() + Duration::from_millis(50);
     let threads: Vec<_> = (0_u32..)
@@ -109,7 +93,7 @@ fn measure(address: &str, load: Load) -> Result<DocumentsReport> {
         latencies.extend(measured?);
     }
     let seconds = begin.elapsed().as_secs_f64();
-    let used = cpu_seconds()? - before;
+    let used = Snapshot::take()?.controller_cpu_since(&before);
     latencies.sort_unstable();
     let answered = u32::try_from(latencies.len())?;
     Ok(DocumentsReport {
@@ -119,11 +103,6 @@ fn measure(address: &str, load: Load) -> Result<DocumentsReport> {
         latency_ms: percentiles(&latencies),
         cpu_us_per_request: used * 1e6 / f64::from(answered),
     })
-}
-
-fn cpu_seconds() -> Result<f64> {
-    let used = usage::below_this_process()?;
-    Ok(used.get("mintmark").context("no controller runs")?.cpu_seconds)
 }
 
 /// Percentiles of sorted latencies, in milliseconds.

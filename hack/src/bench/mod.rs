@@ -1,13 +1,18 @@
-//! `cargo xtask bench`: what a fleet and a minting cost, as a table and as JSON. Numbers are compared, never asserted: they
-//! belong to the machine they were measured on.
+//! `cargo xtask bench`: what fleets, a large store, mintings and the documents cost, as a table and as JSON. Numbers are
+//! compared, never asserted: they belong to the machine they were measured on.
 
 mod documents;
 mod fleet;
+mod mint;
+mod rig;
+mod rows;
+mod store;
+mod table;
 mod usage;
 
-use std::{env, path::PathBuf, process::Command, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
@@ -17,69 +22,127 @@ use crate::{
     workspace::{cargo, execute, root},
 };
 use documents::{DocumentsReport, Load};
-use fleet::FleetReport;
+use fleet::{Fleet, FleetReport};
+use mint::MintRate;
+use rig::Presents;
+use store::StoreReport;
 
-/// What is measured.
+/// A fleet with credentials is observed for this part of the time for which an anonymous one is.
+const CREDENTIAL_SHARE: u32 = 3;
+
+/// What is measured. Without options: all but the cold start of 10,000 objects, in about ten minutes after the build.
 #[derive(Debug, Clone, clap::Args)]
 pub struct BenchOptions {
-    /// Objects of the fleet.
-    #[arg(long, default_value_t = 1000)]
-    objects: usize,
+    /// Measure only this; repeatable.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Objects of each anonymous fleet; the largest of up to 1,000 is the one with a steady state, and its size that of the
+    /// fleets with credentials.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000")]
+    objects: Vec<usize>,
     /// Interval of the objects in seconds.
     #[arg(long, default_value_t = 10)]
     interval: u64,
-    /// Seconds of steady state to observe.
-    #[arg(long, default_value_t = 30)]
+    /// Seconds of steady state to observe; with credentials a third of it.
+    #[arg(long, default_value_t = 180)]
     steady: u64,
+    /// What the fleets present.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nothing,jwt,certificate")]
+    presents: Vec<Presents>,
+    /// Objects of the large store.
+    #[arg(long, default_value_t = 50_000)]
+    stored: usize,
     /// Measure this controller instead of building one, for a comparison.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
-    /// Leave the mint rates out.
-    #[arg(long)]
-    no_mint: bool,
-    /// Measure only the document server, at a fixed rate.
-    #[arg(long)]
-    documents: bool,
     /// Requests per second that are offered to the document server.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
     /// Connections that they come over.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 20)]
+    load: u64,
 }
 
-#[derive(Debug, Serialize)]
+/// A part of the bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Mint rates of the issuer.
+    Mint,
+    /// Cold starts and steady states.
+    Fleet,
+    /// Memory of a store of many objects.
+    Store,
+    /// The document server at a fixed rate.
+    Documents,
+}
+
+#[derive(Debug, Default, Serialize)]
 struct Report {
-    fleet: FleetReport,
-    /// Rates per CPU second, by key and kind.
     mint: Vec<MintRate>,
-}
-
-#[derive(Debug, Serialize)]
-struct MintRate {
-    key: String,
-    what: String,
-    per_second: u64,
+    fleets: Vec<FleetReport>,
+    store: Option<StoreReport>,
+    documents: Option<DocumentsReport>,
 }
 
 /// Builds the controller for release, measures, and prints.
 pub fn run(options: &BenchOptions) -> Result<()> {
     report::heading("building");
     servers::ensure()?;
-    let binary = options.binary.clone().map_or_else(release_binary, Ok)?;
+    controller::use_binary(options.binary.clone().map_or_else(release_binary, Ok)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    if options.documents {
-        report::heading("documents");
-        let measured = runtime.block_on(measure_documents(binary, options))?;
-        report::heading("result");
-        documents::print(&measured);
-        report::line(serde_json::to_string(&measured)?);
-        return Ok(());
+    let mut bench = Report::default();
+    if options.has(Part::Mint) {
+        report::heading("mint rates");
+        bench.mint = mint::rates()?;
     }
-    let mint = if options.no_mint { Vec::new() } else { mint_rates()? };
-    report::heading("fleet");
-    let fleet = runtime.block_on(measure(binary, options))?;
-    print(&Report { fleet, mint })
+    if options.has(Part::Fleet) {
+        for fleet in options.fleets() {
+            report::heading(format!("{} objects, {}", fleet.objects, fleet.presents.title()));
+            bench.fleets.push(runtime.block_on(fleet::run(fleet))?);
+        }
+    }
+    if options.has(Part::Store) {
+        report::heading(format!("a store of {} objects", options.stored));
+        bench.store = Some(runtime.block_on(store::run(options.stored))?);
+    }
+    if options.has(Part::Documents) {
+        report::heading("documents");
+        bench.documents = Some(runtime.block_on(measure_documents(options))?);
+    }
+    report::heading("result");
+    rows::print(&bench);
+    report::line(serde_json::to_string(&bench)?);
+    Ok(())
+}
+
+impl BenchOptions {
+    fn has(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+
+    fn fleets(&self) -> Vec<Fleet> {
+        let steady = Duration::from_secs(self.steady);
+        let largest = self.objects.iter().copied().filter(|objects| *objects <= 1000).max();
+        let fleet = |presents, objects, steady| Fleet {
+            presents,
+            objects,
+            interval: Duration::from_secs(self.interval),
+            steady,
+        };
+        let mut fleets = Vec::new();
+        for presents in &self.presents {
+            if *presents == Presents::Nothing {
+                let sizes = self.objects.iter().copied();
+                fleets.extend(sizes.map(|size| fleet(*presents, size, (Some(size) == largest).then_some(steady))));
+            } else if let Some(size) = largest {
+                fleets.push(fleet(*presents, size, Some(steady / CREDENTIAL_SHARE)));
+            }
+        }
+        fleets
+    }
 }
 
 fn release_binary() -> Result<PathBuf> {
@@ -88,112 +151,15 @@ fn release_binary() -> Result<PathBuf> {
     Ok(target.join("release").join("mintmark"))
 }
 
-async fn measure_documents(binary: PathBuf, options: &BenchOptions) -> Result<DocumentsReport> {
-    controller::use_binary(binary);
+async fn measure_documents(options: &BenchOptions) -> Result<DocumentsReport> {
     let cluster = Cluster::start(ClusterOptions::default()).await?;
     let installation = install(&cluster, "mintmark-system").await?;
     let load = Load {
         rate: options.rate,
         connections: options.connections,
-        duration: Duration::from_secs(options.steady),
+        duration: Duration::from_secs(options.load),
     };
-    documents::run(&cluster, &installation, load).await
-}
-
-async fn measure(binary: PathBuf, options: &BenchOptions) -> Result<FleetReport> {
-    controller::use_binary(binary);
-    let cluster = Cluster::start(ClusterOptions::default()).await?;
-    let installation = install(&cluster, "mintmark-system").await?;
-    let (interval, steady) = (
-        Duration::from_secs(options.interval),
-        Duration::from_secs(options.steady),
-    );
-    fleet::run(&cluster, &installation, options.objects, interval, steady).await
-}
-
-/// The issuer's own bench prints one rate per line: key, kind, `N/s`.
-fn mint_rates() -> Result<Vec<MintRate>> {
-    let mut command: Command = cargo();
-    let output = command
-        .args(["bench", "--package", "mintmark-issuer"])
-        .output()
-        .context("cannot run cargo bench")?;
-    if !output.status.success() {
-        bail!(
-            "cargo bench -p mintmark-issuer failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(mint_rate).collect())
-}
-
-fn mint_rate(line: &str) -> Option<MintRate> {
-    let (rest, rate) = line.trim_end().strip_suffix("/s")?.rsplit_once(char::is_whitespace)?;
-    let (key, what) = rest.trim_end().rsplit_once(char::is_whitespace)?;
-    Some(MintRate {
-        key: key.trim().to_owned(),
-        what: what.to_owned(),
-        per_second: rate.parse().ok()?,
-    })
-}
-
-fn print(bench: &Report) -> Result<()> {
-    let fleet = &bench.fleet;
-    report::heading("result");
-    report::line(format!(
-        "{} objects until all Ready       {:>9.2} s",
-        fleet.objects, fleet.cold_start_seconds
-    ));
-    report::line(format!(
-        "  of which creating them         {:>9.2} s",
-        fleet.create_seconds
-    ));
-    for (name, seconds) in &fleet.cold_start_cpu_seconds {
-        report::line(format!("  CPU of {name:<22}    {seconds:>9.2} s"));
-    }
-    report::line(format!(
-        "  resident afterwards            {:>9.1} MiB",
-        fleet.resident_mib
-    ));
-    let steady = &fleet.steady;
-    report::line(format!(
-        "steady state: passes in {:>4.0} s     {:>9}",
-        steady.seconds, steady.passes
-    ));
-    report::line(format!(
-        "  CPU per pass                   {:>9.3} ms",
-        steady.cpu_ms_per_pass
-    ));
-    report::line(format!(
-        "  API requests per pass          {:>9.4}",
-        steady.api_requests_per_pass
-    ));
-    report::line(format!(
-        "  resident at the end            {:>9.1} MiB",
-        steady.resident_mib
-    ));
-    for rate in &bench.mint {
-        report::line(format!(
-            "{:<20} {:<12}{:>9}/s per core",
-            rate.key, rate.what, rate.per_second
-        ));
-    }
-    report::line(serde_json::to_string(bench)?);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_lines_of_the_issuer_bench() {
-        let rate = mint_rate("ring alone           key+sign+verify     7600/s").expect("a rate");
-        assert_eq!(
-            (rate.key.as_str(), rate.what.as_str(), rate.per_second),
-            ("ring alone", "key+sign+verify", 7600)
-        );
-        assert!(mint_rate("running 0 tests").is_none());
-    }
+    let report = documents::run(&cluster, &installation, load).await?;
+    cluster.end()?;
+    Ok(report)
 }

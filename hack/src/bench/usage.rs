@@ -1,36 +1,105 @@
-//! What the processes that this one started have used, as Linux tells it in `/proc`.
+//! What the processes that this one started have used, as Linux tells it in `/proc`, and what this one has: it is the client
+//! that creates objects.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::controller;
 
 /// Ticks per second of the times in `/proc/<pid>/stat`: `USER_HZ` is 100 on every architecture Linux has today.
 const TICKS: f64 = 100.0;
 
-/// CPU seconds and resident bytes of one process.
+/// What messages and reports call the process that measures.
+pub const OWN_NAME: &str = "this bench";
+
+/// CPU seconds and memory of one process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
     /// User and system time since it started.
     pub cpu_seconds: f64,
-    /// Resident memory now.
-    pub resident_bytes: u64,
+    /// Memory now.
+    pub memory: Memory,
 }
 
-/// The usage of every process below this one, by program name. Two of one name are added.
-pub fn below_this_process() -> Result<BTreeMap<String, Usage>> {
-    let processes: Vec<Process> = fs::read_dir("/proc")
-        .context("this bench reads /proc")?
-        .filter_map(|entry| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
-        .collect();
-    let mut used: BTreeMap<String, Usage> = BTreeMap::new();
-    for process in &processes {
-        if is_below(process, std::process::id(), &processes) {
-            let sum = used.entry(process.name.clone()).or_default();
-            sum.cpu_seconds += process.usage.cpu_seconds;
-            sum.resident_bytes += process.usage.resident_bytes;
+/// Resident memory in MiB.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Memory {
+    /// All of it: what a container's limit and `VmRSS` count.
+    pub resident_mib: f64,
+    /// Of which heap and stacks; the rest is the program itself, and files.
+    pub anonymous_mib: f64,
+    /// The most that was resident at a time since the process began.
+    pub peak_mib: f64,
+}
+
+/// A moment: what each process has used by then, by program name. Two of one name are added.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot(BTreeMap<String, Usage>);
+
+impl Snapshot {
+    /// Every process below this one, and this one.
+    pub fn take() -> Result<Self> {
+        let processes: Vec<Process> = fs::read_dir("/proc")
+            .context("this bench reads /proc")?
+            .filter_map(|entry| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
+            .collect();
+        let own = std::process::id();
+        let mut used: BTreeMap<String, Usage> = BTreeMap::new();
+        for process in &processes {
+            let name = if process.id == own { OWN_NAME } else { &process.name };
+            if process.id == own || is_below(process, own, &processes) {
+                used.entry(name.to_owned()).or_default().add(process.usage);
+            }
         }
+        Ok(Self(used))
     }
-    Ok(used)
+
+    /// The controller's.
+    pub fn controller(&self) -> Usage {
+        controller_name()
+            .and_then(|name| self.0.get(&name).copied())
+            .unwrap_or_default()
+    }
+
+    /// CPU seconds of the controller since `before`.
+    pub fn controller_cpu_since(&self, before: &Self) -> f64 {
+        self.controller().cpu_seconds - before.controller().cpu_seconds
+    }
+
+    /// CPU seconds of each process since `before`; of those that used any.
+    pub fn cpu_since(&self, before: &Self) -> BTreeMap<String, f64> {
+        let earlier = |name: &String| before.0.get(name).map_or(0.0, |usage| usage.cpu_seconds);
+        self.0
+            .iter()
+            .map(|(name, usage)| (name.clone(), usage.cpu_seconds - earlier(name)))
+            .filter(|(_, seconds)| *seconds > 0.0)
+            .collect()
+    }
+
+    /// Memory of each process.
+    pub fn memory(&self) -> BTreeMap<String, Memory> {
+        self.0
+            .iter()
+            .map(|(name, usage)| (name.clone(), usage.memory))
+            .collect()
+    }
+}
+
+impl Usage {
+    fn add(&mut self, other: Self) {
+        self.cpu_seconds += other.cpu_seconds;
+        self.memory.resident_mib += other.memory.resident_mib;
+        self.memory.anonymous_mib += other.memory.anonymous_mib;
+        self.memory.peak_mib += other.memory.peak_mib;
+    }
+}
+
+/// Name of the controller's process, as Linux cuts it.
+fn controller_name() -> Option<String> {
+    let name = controller::binary().ok()?.file_name()?;
+    Some(name.to_string_lossy().chars().take(15).collect())
 }
 
 fn is_below(process: &Process, ancestor: u32, all: &[Process]) -> bool {
@@ -70,20 +139,24 @@ impl Process {
             name,
             usage: Usage {
                 cpu_seconds: ticks / TICKS,
-                resident_bytes: resident(id).unwrap_or_default(),
+                memory: memory(id).unwrap_or_default(),
             },
         })
     }
 }
 
-fn resident(id: u32) -> Option<u64> {
+fn memory(id: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    let mib = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        let kib: u32 = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some(f64::from(kib) / 1024.0)
+    };
+    Some(Memory {
+        resident_mib: mib("VmRSS:")?,
+        anonymous_mib: mib("RssAnon:")?,
+        peak_mib: mib("VmHWM:")?,
+    })
 }
 
 #[cfg(test)]
@@ -93,7 +166,25 @@ mod tests {
     #[test]
     fn sees_this_process() {
         let own = Process::read(std::process::id()).expect("this process");
-        assert!(own.usage.resident_bytes > 1024 * 1024);
+        let memory = own.usage.memory;
+        assert!(memory.anonymous_mib > 0.1 && memory.resident_mib > memory.anonymous_mib);
+        assert!(memory.peak_mib >= memory.resident_mib);
         assert!(Process::read(u32::MAX).is_none());
+    }
+
+    #[test]
+    fn names_what_used_cpu_since() {
+        let at = |seconds: f64| {
+            let usage = Usage {
+                cpu_seconds: seconds,
+                ..Usage::default()
+            };
+            Snapshot(BTreeMap::from([
+                ("etcd".to_owned(), usage),
+                ("idle".to_owned(), Usage::default()),
+            ]))
+        };
+        let used = at(3.0).cpu_since(&at(1.0));
+        assert_eq!(used, BTreeMap::from([("etcd".to_owned(), 2.0)]));
     }
 }

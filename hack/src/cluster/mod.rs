@@ -9,6 +9,7 @@ mod apiserver;
 mod audit;
 mod etcd;
 mod identity;
+mod stored;
 
 use std::{
     fs,
@@ -27,6 +28,7 @@ use tokio::sync::OnceCell;
 
 pub use access::Access;
 pub use audit::{AuditEvent, AuditLog, AuditMark, AuditObject};
+pub use stored::StoredObject;
 
 use crate::{pki, process::Guarded};
 use apiserver::ApiServer;
@@ -55,6 +57,7 @@ pub struct ClusterOptions {
 pub struct Cluster {
     api_server: Mutex<ApiServer>,
     etcd: Guarded,
+    etcd_url: String,
     access: Access,
     ca_pem: String,
     audit: AuditLog,
@@ -97,6 +100,7 @@ impl Cluster {
         let cluster = Self {
             api_server,
             etcd,
+            etcd_url,
             access,
             ca_pem,
             audit,
@@ -173,6 +177,14 @@ impl Cluster {
             api_server.files().clone()
         };
         wait_ready(self.url(), &files.ca_pem, || self.lock().check()).await
+    }
+
+    /// Puts objects into etcd past the API server, which is restarted for it: for more of them than could be created in
+    /// good time. Nothing checks them.
+    pub async fn put_stored(&self, objects: &[StoredObject]) -> Result<()> {
+        self.stop_api_server()?;
+        stored::put(&self.etcd_url, objects).await?;
+        self.start_api_server().await
     }
 
     fn lock(&self) -> MutexGuard<'_, ApiServer> {

@@ -50,6 +50,12 @@ pub struct AccessEntry {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessMark(u64);
 
+/// The end of the log, for who does not want what came before.
+pub(super) fn end(path: &Path) -> Result<AccessMark> {
+    let metadata = path.metadata().context("cannot open the registry's access log")?;
+    Ok(AccessMark(metadata.len()))
+}
+
 /// The entries since `mark`, which moves to the end of the last complete one.
 pub(super) fn read(path: &Path, mark: &mut AccessMark) -> Result<Vec<AccessEntry>> {
     let mut file = File::open(path).context("cannot open the registry's access log")?;

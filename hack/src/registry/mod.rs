@@ -151,6 +151,11 @@ impl RegistryServer {
         access_log::read(&self.config.access_log, mark)
     }
 
+    /// The end of the access log now.
+    pub fn access_mark(&self) -> Result<AccessMark> {
+        access_log::end(&self.config.access_log)
+    }
+
     /// What the registry said of each TLS handshake that it refused, as it does with a client certificate of an unknown CA.
     /// Connections that merely ended during their handshake are not among them.
     pub fn refused_handshakes(&self) -> Result<Vec<String>> {
