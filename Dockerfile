@@ -1,5 +1,7 @@
 # The image that config/manager runs. Build: docker build -t mintmark:0.1.0 .
 FROM rust:1.95-slim-bookworm AS build
+# For the allocator, which is built from its C sources.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --package mintmark
