@@ -37,9 +37,6 @@ impl Inner {
                 return Err(self.disk.failed("move", &record.path, source));
             }
             self.disk.link_latest(key, &record.file.name);
-            directory
-                .sync()
-                .map_err(|source| self.disk.failed("sync", &self.disk.path(key, ""), source))?;
             Ok(record)
         })
     }

@@ -160,11 +160,6 @@ impl Directory {
         }
     }
 
-    /// Makes renames in this directory survive a loss of power.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        Ok(fs::fsync(&self.fd)?)
-    }
-
     /// Free (for unprivileged users) and total bytes of the volume.
     pub(super) fn volume(&self) -> io::Result<(u64, u64)> {
         let volume = fs::fstatvfs(&self.fd)?;

@@ -157,8 +157,9 @@ impl Disk {
         let name = self.staged_name();
         let write = || {
             let mut file = self.staging.create_file(&name)?;
-            file.write_all(&record.to_json()?)?;
-            file.sync_all()
+            // Not waited for to be on disk, nor are the renames: after a crash of the machine a torn or an earlier record is
+            // found to be that, and costs one more pull.
+            file.write_all(&record.to_json()?)
         };
         match write() {
             Ok(()) => Ok(name),
