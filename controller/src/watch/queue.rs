@@ -12,6 +12,12 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
+/// Passes that are planned begin on the ticks of one clock, so that those due at about the same time share one awakening of
+/// the process and one round through the scheduler.
+const TICK: Duration = Duration::from_millis(100);
+/// A plan shorter than this is kept to the instant.
+const PUNCTUAL: Duration = Duration::from_secs(5);
+
 /// A queue of keys, each with the time it is due.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -25,6 +31,8 @@ struct Inner<K> {
     heap: BinaryHeap<Reverse<(Instant, u64, K)>>,
     entries: HashMap<K, Entry>,
     sequence: u64,
+    /// When the ticks began.
+    epoch: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +64,7 @@ impl<K: Clone + Eq + Hash + Ord> Default for Queue<K> {
             heap: BinaryHeap::new(),
             entries: HashMap::new(),
             sequence: 0,
+            epoch: Instant::now(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -171,6 +180,7 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
     /// Ends the running pass of `key`. A wish that arrived meanwhile wins over a later `next`.
     pub fn done(&self, key: &K, next: Next) {
         let mut inner = self.lock();
+        let epoch = inner.epoch;
         let Some(entry) = inner.entries.get_mut(key) else {
             return;
         };
@@ -181,7 +191,8 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
         let planned = match next {
             Next::Never => None,
-            Next::After(delay) => Some(Instant::now() + delay),
+            Next::After(delay) if delay < PUNCTUAL => Some(Instant::now() + delay),
+            Next::After(delay) => Some(next_tick(epoch, Instant::now() + delay)),
         };
         let due = match (entry.again.take(), planned) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -220,6 +231,13 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             .filter(|entry| entry.queued.is_some_and(|(_, due)| due <= now))
             .count()
     }
+}
+
+/// The first tick that is not before `at`.
+fn next_tick(epoch: Instant, at: Instant) -> Instant {
+    let past = at.saturating_duration_since(epoch).as_nanos() % TICK.as_nanos();
+    let missing = (TICK.as_nanos() - past) % TICK.as_nanos();
+    at + Duration::from_nanos(u64::try_from(missing).unwrap_or_default())
 }
 
 impl<K: Clone + Eq + Hash + Ord> Inner<K> {
@@ -341,6 +359,40 @@ mod tests {
         }
         assert_eq!(order, [("first", Duration::ZERO), ("soon", SECOND), ("late", SECOND)]);
         assert_eq!(queue.failed(&"late"), 1, "mended, perhaps");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn planned_passes_begin_together_and_never_early() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        let plans = [
+            ("a", 9_910),
+            ("b", 9_999),
+            ("c", 10_000),
+            ("d", 10_001),
+            ("soon", 4_999),
+        ];
+        for (key, _) in plans {
+            queue.push(&key);
+        }
+        for (key, delay) in plans {
+            assert_eq!(queue.next().await.0, key);
+            queue.done(&key, Next::After(Duration::from_millis(delay)));
+        }
+        let mut begun = Vec::new();
+        for _ in plans {
+            begun.push((queue.next().await.0, start.elapsed().as_millis()));
+        }
+        assert_eq!(
+            begun,
+            [
+                ("soon", 4_999),
+                ("a", 10_000),
+                ("b", 10_000),
+                ("c", 10_000),
+                ("d", 10_100)
+            ]
+        );
     }
 
     #[tokio::test(start_paused = true)]
