@@ -29,7 +29,7 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 
     /// The plural, which is part of the SPIFFE ID and of the CRD's name.
     const PLURAL: &'static str;
 
-    /// Without what the controller never reads (`managedFields`), which is most of an object's size.
+    /// Without what the controller never reads (`managedFields`, labels, most annotations), which is most of an object's size.
     #[must_use]
     fn pruned(self) -> Self;
 

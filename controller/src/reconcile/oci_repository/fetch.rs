@@ -119,17 +119,13 @@ impl<'a> Pull<'a> {
             return Ok(());
         }
         self.outdated = self.new_revision(&revision);
-        let record = self
-            .fetch(
-                &mut session,
-                &digest,
-                Draft {
-                    binding,
-                    revision,
-                    ..Draft::default()
-                },
-            )
-            .await?;
+        let draft = Draft {
+            binding,
+            revision,
+            ..Draft::default()
+        };
+        // Apart from the pass itself, which most often ends before it comes to this: a pass that waits is kept small.
+        let record = Box::pin(self.fetch(&mut session, &digest, draft)).await?;
         self.opened.record = Some(record);
         self.outdated = None;
         Ok(())

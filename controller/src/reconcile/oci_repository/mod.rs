@@ -19,6 +19,7 @@ use std::{sync::Arc, time::Instant};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use mintmark_api::{
+    annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::reason,
     credential::CredentialStatus,
     oci_repository::{KIND, OciRepository, OciRepositoryStatus, PLURAL},
@@ -42,7 +43,18 @@ impl Kind for OciRepository {
     const PLURAL: &'static str = PLURAL;
 
     fn pruned(mut self) -> Self {
-        self.metadata.managed_fields = None;
+        let metadata = &mut self.metadata;
+        metadata.managed_fields = None;
+        metadata.labels = None;
+        metadata.owner_references = None;
+        // Above all the copy that `kubectl apply` leaves.
+        if let Some(annotations) = &mut metadata.annotations {
+            annotations.retain(|name, _| name == RECONCILE_REQUESTED_AT || name.starts_with(EVENT_PREFIX));
+        }
+        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+        }
         self
     }
 
@@ -295,23 +307,23 @@ async fn write_status(
     let api: Api<OciRepository> = Api::namespaced(ctx.client.clone(), &key.namespace);
     // A lazily written progress, or the watch, may have brought a newer status meanwhile.
     let held = ctx.store.get(key).filter(|held| held.uid() == object.uid());
-    let Some(held) = held else {
+    let Some(mut current) = held else {
         return Ok(Written::Overtaken);
     };
-    let mut current = OciRepository::clone(&held);
     for _ in 0..3 {
-        // What the pass looked at decides generation and requestedAt; what is stored decides what is kept.
-        let basis = OciRepository {
-            status: current.status.clone(),
-            ..object.clone()
+        // What the pass looked at decides generation and requestedAt; what is stored decides what is kept. Mostly it is one
+        // and the same.
+        let merged;
+        let basis = if std::ptr::eq(current.as_ref(), object) {
+            object
+        } else {
+            merged = OciRepository {
+                status: current.status.clone(),
+                ..object.clone()
+            };
+            &merged
         };
-        let desired = status_of(
-            ctx,
-            &basis,
-            &pass.outcome,
-            pass.record.as_ref(),
-            pass.credential.clone(),
-        );
+        let desired = status_of(ctx, basis, &pass.outcome, pass.record.as_ref(), pass.credential.clone());
         if !status::differs(current.status.as_ref(), &desired) {
             return Ok(Written::Done);
         }
@@ -325,7 +337,7 @@ async fn write_status(
             return Ok(Written::Done);
         }
         match timely(api.get_opt(&key.name)).await? {
-            Some(newer) if newer.uid() == object.uid() => current = newer,
+            Some(newer) if newer.uid() == object.uid() => current = Arc::new(newer),
             _ => return Ok(Written::Overtaken),
         }
     }

@@ -192,12 +192,27 @@ pub fn progressing(object: &OciRepository, message: &str, now: Timestamp) -> Oci
 /// Whether writing `new` over `old` would tell anybody anything: the credential alone is written only when status is
 /// written anyway.
 pub fn differs(old: Option<&OciRepositoryStatus>, new: &OciRepositoryStatus) -> bool {
-    old.is_none_or(|old| {
-        OciRepositoryStatus {
-            credential: old.credential.clone(),
-            ..new.clone()
-        } != *old
-    })
+    let Some(old) = old else { return true };
+    // Every field by name, so that a new one is not forgotten here.
+    let OciRepositoryStatus {
+        observed_generation,
+        conditions,
+        url,
+        artifact,
+        observed_ignore,
+        observed_layer_selector,
+        last_handled_reconcile_at,
+        source_verification_fingerprint,
+        credential: _,
+    } = new;
+    *observed_generation != old.observed_generation
+        || *conditions != old.conditions
+        || *url != old.url
+        || *artifact != old.artifact
+        || *observed_ignore != old.observed_ignore
+        || *observed_layer_selector != old.observed_layer_selector
+        || *last_handled_reconcile_at != old.last_handled_reconcile_at
+        || *source_verification_fingerprint != old.source_verification_fingerprint
 }
 
 fn artifact(stored: &Stored<'_>) -> Artifact {

@@ -20,6 +20,7 @@ use crate::{
     credential::Wanted,
     reconcile::{Policy, Settings, StepError},
     semver::TagForm,
+    watch::Kind,
 };
 
 fn settings() -> Settings {
@@ -284,4 +285,21 @@ fn progress_is_told_with_ready_unknown() {
             .iter()
             .all(|condition| condition.message == "building artifact")
     );
+}
+
+#[test]
+fn only_what_is_read_is_kept_in_memory() {
+    let mut object = object(&json!({}));
+    let annotations = |names: &[&str]| Some(names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect());
+    let read = ["event.toolkit.fluxcd.io/team", "reconcile.fluxcd.io/requestedAt"];
+    object.metadata.annotations = annotations(&[read[0], read[1], "kubectl.kubernetes.io/last-applied-configuration"]);
+    object.metadata.labels = annotations(&["app"]);
+    object.metadata.finalizers = Some(vec!["finalizers.fluxcd.io".to_owned()]);
+    let kept = object.clone().pruned();
+    assert_eq!(kept.metadata.annotations, annotations(&read));
+    assert_eq!(kept.metadata.labels, None);
+    assert_eq!(kept.metadata.finalizers, object.metadata.finalizers);
+    assert_eq!((kept.metadata.uid.as_deref(), &kept.spec), (Some("u"), &object.spec));
+    object.metadata.annotations = annotations(&["other"]);
+    assert_eq!(object.pruned().metadata.annotations, None);
 }
