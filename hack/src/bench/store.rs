@@ -61,7 +61,7 @@ pub async fn run(objects: usize) -> Result<StoreReport> {
 
     let started = Instant::now();
     let controller = Controller::start(&installation, Ports::free()?, &["--log-level=error"])?;
-    controller.wait_ready().await?;
+    wait_ready(&controller).await?;
     let ready_seconds = started.elapsed().as_secs_f64();
     let at_rest = tokio::time::timeout(DEADLINE, at_rest())
         .await
@@ -76,6 +76,18 @@ pub async fn run(objects: usize) -> Result<StoreReport> {
         controller_cpu_seconds: used.cpu_seconds,
         controller_memory: used.memory,
     })
+}
+
+/// Waits for a controller that has much to list.
+async fn wait_ready(controller: &Controller) -> Result<()> {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match controller.wait_ready().await {
+            Err(error) if controller.ended()?.is_some() || Instant::now() >= deadline => return Err(error),
+            Err(_) => {}
+            Ok(()) => return Ok(()),
+        }
+    }
 }
 
 /// Waits until the controller has nothing left to do.
