@@ -27,8 +27,15 @@ struct State {
 
 impl Circuits {
     /// Whether a connection to `host` may be tried now; if not, how long until the next probe. The caller that is let
-    /// through while the circuit is open is the probe: nobody else is until it is reported or its time is over.
-    pub(super) fn admit(&self, host: &str, policy: &RetryPolicy, now: Instant) -> Result<(), Duration> {
+    /// through while the circuit is open is the probe: nobody else is until it is reported, or `patience` is over within
+    /// which every connection is made or given up.
+    pub(super) fn admit(
+        &self,
+        host: &str,
+        policy: &RetryPolicy,
+        patience: Duration,
+        now: Instant,
+    ) -> Result<(), Duration> {
         let mut hosts = self.lock();
         let Some(state) = hosts.get_mut(host) else {
             return Ok(());
@@ -39,7 +46,7 @@ impl Circuits {
         if now < state.next_probe {
             return Err(state.next_probe - now);
         }
-        state.next_probe = now + distance(policy, state.failures);
+        state.next_probe = now + distance(policy, state.failures).max(patience);
         Ok(())
     }
 
@@ -85,22 +92,65 @@ fn distance(policy: &RetryPolicy, failures: u32) -> Duration {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Circuits of the default policy, and a host that failed five times at the start.
+    struct Scene {
+        circuits: Circuits,
+        policy: RetryPolicy,
+        start: Instant,
+    }
+
+    impl Scene {
+        fn open() -> Self {
+            let (circuits, policy, start) = (Circuits::default(), RetryPolicy::default(), Instant::now());
+            let scene = Self {
+                circuits,
+                policy,
+                start,
+            };
+            for _ in 0..5 {
+                assert_eq!(scene.admit("h", 0), Ok(()));
+                scene.failed(0);
+            }
+            scene
+        }
+
+        fn at(&self, seconds: u64) -> Instant {
+            self.start + Duration::from_secs(seconds)
+        }
+
+        fn admit(&self, host: &str, seconds: u64) -> Result<(), u64> {
+            let admitted = self.circuits.admit(host, &self.policy, PATIENCE, self.at(seconds));
+            admitted.map_err(|wait| wait.as_secs())
+        }
+
+        fn failed(&self, seconds: u64) {
+            self.circuits.failed("h", &self.policy, self.at(seconds));
+        }
+    }
+
     #[test]
     fn opens_after_five_failures_probes_once_and_closes() {
-        let (circuits, policy, start) = (Circuits::default(), RetryPolicy::default(), Instant::now());
-        for _ in 0..5 {
-            assert_eq!(circuits.admit("h", &policy, start), Ok(()));
-            circuits.failed("h", &policy, start);
-        }
-        assert_eq!(circuits.admit("h", &policy, start), Err(Duration::from_secs(1)));
-        assert_eq!(circuits.admit("other", &policy, start), Ok(()));
-        let later = start + Duration::from_secs(1);
-        assert_eq!(circuits.admit("h", &policy, later), Ok(()), "the probe");
-        assert!(circuits.admit("h", &policy, later).is_err(), "only one");
-        circuits.failed("h", &policy, later);
-        assert_eq!(circuits.admit("h", &policy, later), Err(Duration::from_secs(2)));
-        circuits.connected("h");
-        assert_eq!(circuits.admit("h", &policy, later), Ok(()));
+        let scene = Scene::open();
+        assert_eq!(scene.admit("h", 0), Err(1));
+        assert_eq!(scene.admit("other", 0), Ok(()));
+        assert_eq!(scene.admit("h", 1), Ok(()), "the probe");
+        assert!(scene.admit("h", 1).is_err(), "only one");
+        scene.failed(1);
+        assert_eq!(scene.admit("h", 1), Err(2));
+        scene.circuits.connected("h");
+        assert_eq!(scene.admit("h", 1), Ok(()));
+    }
+
+    #[test]
+    fn a_slow_probe_is_still_the_only_one() {
+        let scene = Scene::open();
+        assert_eq!(scene.admit("h", 1), Ok(()), "the probe, which hangs");
+        assert_eq!(scene.admit("h", 3), Err(8));
+        assert_eq!(scene.admit("h", 11), Ok(()), "its pass was given up: another one");
+        scene.failed(20);
+        assert_eq!(scene.admit("h", 20), Err(2), "counted from its end");
     }
 
     #[test]

@@ -239,7 +239,7 @@ impl Session {
         let circuits = self.spec.proxy.is_none().then_some(&self.client.circuits);
         if let Some(circuits) = circuits {
             circuits
-                .admit(host, policy, Instant::now())
+                .admit(host, policy, self.client.config.connect_timeout, Instant::now())
                 .map_err(|retry_in| Failure::CircuitOpen { retry_in })?;
         }
         let Ok(result) = timeout_at(self.deadline(), pool.client().execute(request)).await else {
