@@ -39,8 +39,8 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
     }
 
     /// Inserts on behalf of `namespace`, then evicts what exceeds the namespace's half and the whole budget. The new
-    /// entry itself stays.
-    pub(super) fn insert(&mut self, key: &K, namespace: &Arc<str>, value: V, weight: impl Fn(&V) -> usize) {
+    /// entry itself stays. Returns what had to go.
+    pub(super) fn insert(&mut self, key: &K, namespace: &Arc<str>, value: V, weight: impl Fn(&V) -> usize) -> Vec<K> {
         self.clock += 1;
         let entry = Entry {
             value,
@@ -48,9 +48,23 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
             used: self.clock,
         };
         self.entries.insert(key.clone(), entry);
+        self.reweigh(key, weight)
+    }
+
+    /// Evicts what is too much now that the entry of `key` has another weight, as [`Self::insert`] does.
+    pub(super) fn reweigh(&mut self, key: &K, weight: impl Fn(&V) -> usize) -> Vec<K> {
+        let Some(namespace) = self.entries.get(key).map(|entry| Arc::clone(&entry.namespace)) else {
+            return Vec::new();
+        };
         let half = (self.budget / 2).max(1);
-        self.evict(key, half, &weight, |entry| entry.namespace == *namespace);
-        self.evict(key, self.budget.max(1), &weight, |_| true);
+        let mut evicted = self.evict(key, half, &weight, |entry| entry.namespace == namespace);
+        evicted.extend(self.evict(key, self.budget.max(1), &weight, |_| true));
+        evicted
+    }
+
+    /// Keeps only what is wanted.
+    pub(super) fn retain(&mut self, wanted: impl Fn(&V) -> bool) {
+        self.entries.retain(|_, entry| wanted(&entry.value));
     }
 
     pub(super) fn remove<Q>(&mut self, key: &Q) -> Option<V>
@@ -66,7 +80,14 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.entries.len()
     }
 
-    fn evict(&mut self, keep: &K, limit: usize, weight: impl Fn(&V) -> usize, of: impl Fn(&Entry<V>) -> bool) {
+    fn evict(
+        &mut self,
+        keep: &K,
+        limit: usize,
+        weight: impl Fn(&V) -> usize,
+        of: impl Fn(&Entry<V>) -> bool,
+    ) -> Vec<K> {
+        let mut evicted = Vec::new();
         let mut total: usize = self
             .entries
             .values()
@@ -76,10 +97,12 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         while total > limit {
             let oldest = self.entries.iter().filter(|(key, entry)| *key != keep && of(entry));
             let Some(key) = oldest.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone()) else {
-                return;
+                break;
             };
             total -= self.entries.remove(&key).map_or(0, |entry| weight(&entry.value));
+            evicted.push(key);
         }
+        evicted
     }
 }
 
@@ -87,8 +110,8 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
 mod tests {
     use super::*;
 
-    fn insert(lru: &mut Lru<u32, usize>, key: u32, namespace: &str, weight: usize) {
-        lru.insert(&key, &namespace.into(), weight, |weight| *weight);
+    fn insert(lru: &mut Lru<u32, usize>, key: u32, namespace: &str, weight: usize) -> Vec<u32> {
+        lru.insert(&key, &namespace.into(), weight, |weight| *weight)
     }
 
     #[test]
@@ -120,5 +143,20 @@ mod tests {
         insert(&mut lru, 2, "b", 3);
         insert(&mut lru, 3, "c", 3);
         assert!(lru.get(&1).is_none() && lru.get(&2).is_some() && lru.get(&3).is_some());
+    }
+
+    #[test]
+    fn what_grows_makes_others_go_and_is_told() {
+        let mut lru = Lru::new(4);
+        assert!(insert(&mut lru, 1, "a", 1).is_empty());
+        insert(&mut lru, 2, "b", 1);
+        insert(&mut lru, 3, "c", 1);
+        assert!(lru.reweigh(&3, |weight| *weight).is_empty());
+        let mut gone = lru.reweigh(&3, |weight| weight * 2);
+        gone.sort_unstable();
+        assert_eq!(gone, [1, 2]);
+        assert!(lru.reweigh(&9, |weight| *weight).is_empty(), "gone meanwhile");
+        lru.retain(|weight| *weight > 1_usize);
+        assert_eq!(lru.len(), 0);
     }
 }

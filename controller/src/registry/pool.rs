@@ -27,6 +27,9 @@ use super::{
 };
 use crate::credential::{CertificateCredential, CredentialGeneration};
 
+/// What TLS without a client certificate depends on: counted by `--registry-max-transports`.
+type TransportId = (Option<CaId>, Option<ProxyId>);
+
 /// What connections have to have in common to be shared. Environment proxies follow from the origin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Route {
@@ -34,6 +37,14 @@ struct Route {
     ca: Option<CaId>,
     proxy: Option<ProxyId>,
     reach: Reach,
+}
+
+impl Route {
+    /// None over plain HTTP.
+    fn transport(&self) -> Option<TransportId> {
+        let id = || (self.ca, self.proxy);
+        self.origin.is_https().then(id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,6 +56,7 @@ enum PoolKey {
 /// One HTTP client and who may use it.
 pub(super) struct Pool {
     client: Client,
+    key: PoolKey,
     route: Route,
     generation: Option<CredentialGeneration>,
     proxied: bool,
@@ -62,19 +74,12 @@ impl Pool {
         self.proxied
     }
 
-    /// Counts a request for as long as the guard lives: the most at a time bounds the connections kept.
-    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.peak.fetch_max(now, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
     fn weight(&self) -> usize {
         self.peak.load(Ordering::Relaxed).max(1)
     }
 }
 
-/// See [`Pool::begin`].
+/// See [`Pools::begin`].
 pub(super) struct InFlight(Arc<Pool>);
 
 impl Drop for InFlight {
@@ -110,7 +115,7 @@ pub(super) struct Pools {
     addresses: Arc<AddressPolicy>,
     tls: TlsFactory,
     open: Mutex<Lru<PoolKey, Arc<Pool>>>,
-    transports: Mutex<Lru<Option<CaId>, Transport>>,
+    transports: Mutex<Lru<TransportId, Transport>>,
 }
 
 /// The parts of a TLS configuration that depend on the CA set alone.
@@ -133,18 +138,17 @@ impl Pools {
 
     /// The pool for requests without a client certificate.
     pub(super) fn shared(&self, to: Destination<'_>) -> Result<Arc<Pool>, Failure> {
-        let key = PoolKey::Shared(to.route());
-        if let Some(pool) = lock(&self.open).get(&key) {
-            return Ok(Arc::clone(pool));
+        let route = to.route();
+        let key = PoolKey::Shared(route.clone());
+        if let Some(pool) = self.find(&key, &route) {
+            return Ok(pool);
         }
-        let builder = if to.origin.is_https() {
-            self.builder().tls_backend_preconfigured(self.transport(to)?.shared)
-        } else {
-            self.builder().tls_backend_preconfigured(self.tls.unused()?)
+        let tls = match route.transport() {
+            Some(id) => self.transport(id, to)?.shared,
+            None => self.tls.unused()?,
         };
-        let pool = self.build(builder, to, None)?;
-        lock(&self.open).insert(&key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
-        Ok(pool)
+        let builder = self.builder().tls_backend_preconfigured(tls);
+        self.build(builder, to, key, None)
     }
 
     /// The pool of one object's certificate. A pool of another generation or destination of that object goes.
@@ -154,14 +158,16 @@ impl Pools {
         object: &Arc<str>,
         credential: &CertificateCredential,
     ) -> Result<Arc<Pool>, Failure> {
+        let route = to.route();
         let key = PoolKey::Identity(Arc::clone(object));
-        if let Some(pool) = lock(&self.open).get(&key)
+        if let Some(pool) = self.find(&key, &route)
             && pool.generation.as_ref() == Some(&credential.generation)
-            && pool.route == to.route()
+            && pool.route == route
         {
-            return Ok(Arc::clone(pool));
+            return Ok(pool);
         }
-        let transport = self.transport(to)?;
+        let id = route.transport().ok_or(Failure::InsecureCredential)?;
+        let transport = self.transport(id, to)?;
         let (config, asked) = self.tls.with_identity(transport.verifier, credential)?;
         let builder = self
             .builder()
@@ -171,9 +177,17 @@ impl Pools {
             Some(asked) => builder.connector_layer(asked),
             None => builder,
         };
-        let pool = self.build(builder, to, Some(credential.generation.clone()))?;
-        lock(&self.open).insert(&key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
-        Ok(pool)
+        self.build(builder, to, key, Some(credential.generation.clone()))
+    }
+
+    /// Counts a request for as long as the guard lives. The most at a time bounds the connections that stay; where there
+    /// are more than ever, others make room.
+    pub(super) fn begin(&self, pool: &Arc<Pool>) -> InFlight {
+        let now = pool.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        if pool.peak.fetch_max(now, Ordering::Relaxed) < now && now > 1 {
+            lock(&self.open).reweigh(&pool.key, |pool| pool.weight());
+        }
+        InFlight(Arc::clone(pool))
     }
 
     /// Closes what belongs to an object that is gone.
@@ -181,8 +195,17 @@ impl Pools {
         lock(&self.open).remove(&PoolKey::Identity(Arc::clone(object)));
     }
 
-    fn transport(&self, to: Destination<'_>) -> Result<Transport, Failure> {
-        let id = to.ca.map(CaBundle::id);
+    /// An open pool; it and its transport are in use.
+    fn find(&self, key: &PoolKey, route: &Route) -> Option<Arc<Pool>> {
+        let pool = Arc::clone(lock(&self.open).get(key)?);
+        if let Some(id) = route.transport() {
+            lock(&self.transports).get(&id);
+        }
+        Some(pool)
+    }
+
+    /// The transport for a destination over TLS. One that has to go takes its connections along: they hold its roots.
+    fn transport(&self, id: TransportId, to: Destination<'_>) -> Result<Transport, Failure> {
         if let Some(transport) = lock(&self.transports).get(&id) {
             return Ok(transport.clone());
         }
@@ -191,7 +214,10 @@ impl Pools {
             shared: self.tls.without_identity(Arc::clone(&verifier))?,
             verifier,
         };
-        lock(&self.transports).insert(&id, to.namespace, transport.clone(), |_| 1);
+        let evicted = lock(&self.transports).insert(&id, to.namespace, transport.clone(), |_| 1);
+        if !evicted.is_empty() {
+            lock(&self.open).retain(|pool| pool.route.transport().is_none_or(|id| !evicted.contains(&id)));
+        }
         Ok(transport)
     }
 
@@ -209,10 +235,12 @@ impl Pools {
             .pool_max_idle_per_host(self.config.concurrency)
     }
 
+    /// Makes a pool and keeps it.
     fn build(
         &self,
         builder: ClientBuilder,
         to: Destination<'_>,
+        key: PoolKey,
         generation: Option<CredentialGeneration>,
     ) -> Result<Arc<Pool>, Failure> {
         // A token in the clear is for loopback itself, not for a proxy that might carry it further.
@@ -240,14 +268,17 @@ impl Pools {
             .dns_resolver(resolver)
             .build()
             .map_err(|_| Failure::Setup("HTTP client"))?;
-        Ok(Arc::new(Pool {
+        let pool = Arc::new(Pool {
             client,
+            key,
             route: to.route(),
             generation,
             proxied,
             in_flight: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
-        }))
+        });
+        lock(&self.open).insert(&pool.key, to.namespace, Arc::clone(&pool), |pool| pool.weight());
+        Ok(pool)
     }
 
     fn environment_proxy(&self, origin: &Origin, carries_identity: bool) -> Result<Option<Proxy>, Failure> {

@@ -153,7 +153,7 @@ impl Session {
             ask.headers.insert(AUTHORIZATION, authorization.clone());
         }
         let issuer = identity.certificate.map(|certificate| &*certificate.issuer);
-        let in_flight = pool.begin();
+        let in_flight = self.client.pools.begin(&pool);
         let response = self.dispatch(&pool, &origin, reach, ask.build(), issuer).await?;
         if let Some(peer) = response.remote_addr().filter(|_| !pool.is_proxied()) {
             self.private = self.client.pools.addresses().is_private(peer.ip());
@@ -180,7 +180,7 @@ impl Session {
             namespace: &self.spec.namespace,
         };
         let pool = self.client.pools.shared(to)?;
-        let in_flight = pool.begin();
+        let in_flight = self.client.pools.begin(&pool);
         let response = self.dispatch(&pool, origin, reach, ask.build(), None).await?;
         Ok(Answer {
             response,
