@@ -108,8 +108,7 @@ impl Session {
         if stalled > policy.stalled_resumptions || Instant::now() + delay >= self.deadline() {
             return Err(error);
         }
-        self.pause(&error, delay).await;
-        Ok(())
+        self.pause_and_enter(error, delay).await
     }
 
     /// One request for what is still missing.

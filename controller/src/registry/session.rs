@@ -289,18 +289,18 @@ impl Session {
         let Some(delay) = delay.filter(|delay| Instant::now() + *delay < self.deadline()) else {
             return Err(error);
         };
-        self.pause(&error, delay).await;
-        // Waiting for the permit counts once the budget runs.
-        timeout_at(self.deadline(), self.enter()).await.map_err(|_| error)
+        self.pause_and_enter(error, delay).await
     }
 
-    /// Sleeps without permit and worker slot.
-    pub(super) async fn pause(&mut self, error: &RegistryError, delay: Duration) {
+    /// Sleeps without permit and worker slot, then takes them again; fails with `error` when there are none in time.
+    pub(super) async fn pause_and_enter(&mut self, error: RegistryError, delay: Duration) -> Result<(), RegistryError> {
         self.leave();
         if let Some(listener) = &self.spec.on_wait {
-            listener(error, delay);
+            listener(&error, delay);
         }
         sleep(delay).await;
+        // Waiting for the permit counts once the budget runs.
+        timeout_at(self.deadline(), self.enter()).await.map_err(|_| error)
     }
 
     pub(super) fn now() -> SystemTime {
