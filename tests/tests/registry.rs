@@ -10,6 +10,10 @@
     reason = "tests and their helpers stop at the first surprise"
 )]
 
+#[path = "registry/blobs.rs"]
+mod blobs;
+#[path = "registry/bounds.rs"]
+mod bounds;
 #[path = "registry/certificate.rs"]
 mod certificate;
 #[path = "registry/content.rs"]

@@ -142,6 +142,7 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use futures::{FutureExt as _, future::BoxFuture};
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -201,5 +202,71 @@ mod tests {
         drop(granted_and_dropped);
         assert!(now(&mut last).is_some());
         assert!(permits.lock().is_empty(), "nothing is kept for idle hosts");
+    }
+
+    /// Grants go by namespace, not by place in the queue: who comes last waits for one turn, whatever the others queued.
+    #[test]
+    fn a_crowd_of_one_namespace_does_not_delay_another() {
+        let permits = Permits::new(4);
+        let mut crowd: Vec<_> = (0..300).map(|_| start(&permits, "crowd")).collect();
+        let mut held: Vec<_> = crowd.iter_mut().filter_map(now).collect();
+        assert_eq!(held.len(), 2, "half of the host");
+        let rest: Vec<_> = (0..2).map(|_| now(&mut start(&permits, "a")).unwrap()).collect();
+        let mut late = start(&permits, "late");
+        assert!(now(&mut late).is_none(), "the host is full");
+        drop(rest);
+        assert!(now(&mut late).is_some(), "before 298 who waited longer");
+        held.clear();
+        assert_eq!(
+            crowd.iter_mut().skip(2).filter_map(now).count(),
+            298,
+            "and nobody is forgotten"
+        );
+    }
+
+    #[test]
+    fn hosts_know_nothing_of_each_other() {
+        let permits = Permits::new(1);
+        let namespace = Arc::from("a");
+        let held = permits.acquire(&"first".into(), &namespace).now_or_never().unwrap();
+        assert!(permits.acquire(&"first".into(), &namespace).now_or_never().is_none());
+        assert!(permits.acquire(&"second".into(), &namespace).now_or_never().is_some());
+        drop(held);
+        assert!(permits.acquire(&"first".into(), &namespace).now_or_never().is_some());
+    }
+
+    proptest! {
+        /// Whatever comes and goes: never more than the host allows, never more than half of it to one namespace, and
+        /// nothing is left free that somebody may have.
+        #[test]
+        fn the_bounds_hold_and_nothing_lies_idle(
+            per_host in 1_usize..6,
+            steps in prop::collection::vec((0_usize..3, any::<bool>(), 0_usize..8), 1..80),
+        ) {
+            let permits = Permits::new(per_host);
+            let half = (per_host / 2).max(1);
+            let mut waiting: Vec<(usize, BoxFuture<'static, Permit>)> = Vec::new();
+            let mut held: Vec<(usize, Permit)> = Vec::new();
+            for (namespace, comes, which) in steps {
+                if comes {
+                    waiting.push((namespace, start(&permits, ["a", "b", "c"][namespace])));
+                } else if which % 3 == 0 && !waiting.is_empty() {
+                    drop(waiting.swap_remove(which % waiting.len()));
+                } else if !held.is_empty() {
+                    drop(held.swap_remove(which % held.len()));
+                }
+                for (namespace, mut future) in std::mem::take(&mut waiting) {
+                    match now(&mut future) {
+                        Some(permit) => held.push((namespace, permit)),
+                        None => waiting.push((namespace, future)),
+                    }
+                }
+                let of = |wanted: usize| held.iter().filter(|(namespace, _)| *namespace == wanted).count();
+                prop_assert!(held.len() <= per_host);
+                prop_assert!((0..3).all(|namespace| of(namespace) <= half));
+                let starved = waiting.iter().any(|(namespace, _)| of(*namespace) < half);
+                prop_assert!(held.len() == per_host || !starved, "{} held, {} wait", held.len(), waiting.len());
+            }
+        }
     }
 }

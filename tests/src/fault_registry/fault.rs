@@ -35,6 +35,8 @@ pub enum Fault {
     },
     /// The connection is closed without an answer.
     Reset,
+    /// No answer ever, on a connection that stays open.
+    Hang,
     /// Only the first bytes of the body arrive, then the connection is cut.
     Truncate(usize),
     /// Only the first bytes of the body arrive, then nothing more, without end.

@@ -198,7 +198,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection:
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            handle(Request::from_parts(parts, body), connection, &state)
+            handle(Request::from_parts(parts, body), connection, &state).await
         }
     });
     // Connections are cut on purpose, by clients and by faults.
@@ -209,7 +209,7 @@ async fn talk(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, connection:
     state.changes.send_replace(());
 }
 
-fn handle(request: Request<Bytes>, connection: Connection, state: &State) -> Result<Response<Body>, io::Error> {
+async fn handle(request: Request<Bytes>, connection: Connection, state: &State) -> Result<Response<Body>, io::Error> {
     let target = request
         .uri()
         .path_and_query()
@@ -238,6 +238,7 @@ fn handle(request: Request<Bytes>, connection: Connection, state: &State) -> Res
     };
     match &fault {
         Some(Fault::Reset) => return Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Fault::Hang) => return std::future::pending().await,
         Some(Fault::Answer { status, headers, body }) => {
             let mut answer = Response::builder().status(*status);
             for (name, value) in headers {
@@ -413,7 +414,7 @@ fn spoil(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
                 .headers
                 .insert(CONTENT_RANGE, HeaderValue::from_static("bytes 1-2/3"));
         }
-        Fault::IgnoreRange | Fault::Reset | Fault::Answer { .. } => {}
+        Fault::IgnoreRange | Fault::Reset | Fault::Hang | Fault::Answer { .. } => {}
     }
     whole(Response::from_parts(parts, bytes))
 }

@@ -1,8 +1,8 @@
-//! Revisions, manifests and blobs: the right ones, and every way of being wrong.
+//! Revisions and manifests: the right ones, and every way of being wrong.
 
 use std::collections::BTreeMap;
 
-use mintmark::registry::{Descriptor, Failure, InvalidContent, RegistryClient, RegistryConfig};
+use mintmark::registry::{Failure, InvalidContent, RegistryClient, RegistryConfig};
 use mintmark_tests::fault_registry::{
     Artifact, FLUX_CONFIG, FLUX_LAYER, Fault, FaultRegistry, INDEX, MANIFEST, Route, sha256,
 };
@@ -11,20 +11,14 @@ use serde_json::json;
 
 use crate::support::*;
 
-async fn with_artifact() -> (FaultRegistry, Artifact) {
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+
+pub(crate) async fn with_artifact() -> (FaultRegistry, Artifact) {
     let registry = FaultRegistry::start(None).await;
     let artifact = Artifact::flux(&[("deploy.yaml", "kind: Namespace\n")]);
     registry.push(REPOSITORY, "v1", &artifact);
     (registry, artifact)
-}
-
-/// 40 KiB that do not compress, so that cuts fall into the middle.
-fn big_artifact() -> Artifact {
-    Artifact::with_layer(
-        &(0..40_960_u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect::<Vec<_>>(),
-    )
 }
 
 #[tokio::test]
@@ -48,7 +42,8 @@ async fn a_pull_is_one_head_and_two_gets_on_one_connection() {
     assert_eq!(registry.connections().len(), 1);
     let request = &registry.requests()[0];
     assert!(request.header("user-agent").unwrap().starts_with("mintmark/"));
-    assert!(request.header("accept").unwrap().contains(INDEX));
+    let accepted: Vec<_> = request.header("accept").unwrap().split(',').map(str::trim).collect();
+    assert_eq!(accepted, [MANIFEST, INDEX, DOCKER_MANIFEST, DOCKER_LIST]);
     for absent in ["authorization", "cookie", "referer", "accept-encoding"] {
         assert_eq!(request.header(absent), None, "{absent}");
     }
@@ -146,6 +141,89 @@ async fn an_index_leads_to_its_child(
             );
         }
     }
+}
+
+#[tokio::test]
+async fn documents_of_docker_are_read_like_those_of_oci() {
+    let registry = FaultRegistry::start(None).await;
+    let blob = Artifact::with_layer(b"x");
+    let child = Artifact {
+        blobs: blob.blobs.clone(),
+        ..document(DOCKER_MANIFEST, |d| d["mediaType"] = json!(DOCKER_MANIFEST))
+    };
+    let entry = json!({"mediaType": DOCKER_MANIFEST, "digest": child.digest(), "size": child.manifest.len(),
+        "platform": {"os": "linux", "architecture": "amd64"}});
+    let list = json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [entry]});
+    let list = Artifact {
+        children: vec![child.clone()],
+        ..Artifact::document(DOCKER_LIST, &list)
+    };
+    registry.push(REPOSITORY, "v1", &list);
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.manifest.revision.as_str(), list.digest());
+    assert_eq!(pulled.manifest.digest.as_str(), child.digest());
+    assert_eq!(pulled.layer, b"x");
+}
+
+#[tokio::test]
+async fn a_child_has_the_size_that_its_index_says() {
+    let registry = FaultRegistry::start(None).await;
+    let child = Artifact::with_layer(b"x");
+    let entry = json!({"mediaType": MANIFEST, "digest": child.digest(), "size": child.manifest.len() + 1});
+    let index = Artifact {
+        children: vec![child],
+        ..Artifact::document(
+            INDEX,
+            &json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}),
+        )
+    };
+    registry.push(REPOSITORY, "v1", &index);
+    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
+    let Failure::Invalid(InvalidContent::Length { what: "manifest", .. }) = error.failure() else {
+        panic!("{error}")
+    };
+}
+
+#[tokio::test]
+async fn a_descriptor_cannot_send_us_elsewhere() {
+    let (registry, elsewhere) = (FaultRegistry::start(None).await, FaultRegistry::start(None).await);
+    let urls = json!([format!("{}/blob", elsewhere.origin())]);
+    let artifact = Artifact {
+        blobs: Artifact::with_layer(b"x").blobs,
+        ..document(MANIFEST, |d| {
+            d["layers"][0]["urls"] = urls.clone();
+            d["config"]["urls"] = urls;
+        })
+    };
+    registry.push(REPOSITORY, "v1", &artifact);
+    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(pulled.layer, b"x");
+    assert_eq!(elsewhere.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_cookie_is_not_kept() {
+    let (registry, artifact) = with_artifact().await;
+    let digest = artifact.digest();
+    registry.page(&format!("/v2/{REPOSITORY}/manifests/v1"), move |_| {
+        let answer = http::Response::builder()
+            .header("set-cookie", "id=1; Path=/")
+            .header("docker-content-digest", &digest);
+        answer.body(bytes::Bytes::new()).unwrap()
+    });
+    pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert!(
+        registry
+            .requests()
+            .iter()
+            .all(|request| request.header("cookie").is_none())
+    );
 }
 
 #[tokio::test]
@@ -252,116 +330,4 @@ async fn a_giant_manifest_is_refused(#[case] fault: Option<Fault>) {
         matches!(error.failure(), Failure::TooLarge { what: "manifest", .. }),
         "{error}"
     );
-}
-
-#[tokio::test]
-async fn a_blob_over_the_limit_is_not_asked_for() {
-    let (registry, artifact) = with_artifact().await;
-    let client = client();
-    let mut session = client.session(spec(&registry.host(), None), anonymous());
-    let layer = session
-        .manifest(&artifact.digest().parse().unwrap())
-        .await
-        .unwrap()
-        .layers[0]
-        .clone();
-    let error = session.blob(&layer, layer.size - 1, &mut Vec::new()).await.unwrap_err();
-    assert!(matches!(error.failure(), Failure::TooLarge { what: "blob", .. }));
-    assert_eq!(registry.log().len(), 1);
-    session.blob(&layer, 0, &mut Vec::new()).await.unwrap();
-}
-
-#[rstest]
-#[case::corrupt(Fault::Corrupt, |e: &InvalidContent| matches!(e, InvalidContent::Digest { what: "blob" }))]
-#[case::longer(Fault::Lengthen(3), |e: &InvalidContent| matches!(e, InvalidContent::Length { what: "blob", .. }))]
-#[case::shorter(Fault::Shorten(3), |e: &InvalidContent| matches!(e, InvalidContent::Length { what: "blob", .. }))]
-#[tokio::test]
-async fn a_wrong_blob_is_refused_at_once(#[case] fault: Fault, #[case] expected: fn(&InvalidContent) -> bool) {
-    let (registry, _) = with_artifact().await;
-    registry.always(Route::Blob, fault);
-    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
-    assert!(
-        matches!(error.failure(), Failure::Invalid(found) if expected(found)),
-        "{error}"
-    );
-    assert_eq!(registry.log().len(), 3);
-}
-
-#[tokio::test]
-async fn a_blob_without_declared_length_is_checked_as_it_comes() {
-    let (registry, artifact) = with_artifact().await;
-    registry.always(Route::Blob, Fault::Chunked);
-    let client = client();
-    let pulled = pull_with(&client, spec(&registry.host(), None), &anonymous())
-        .await
-        .unwrap();
-    assert_eq!(pulled.layer, artifact.layer());
-    let layer = &pulled.manifest.layers[0];
-    for size in [layer.size - 1, layer.size + 1] {
-        let wrong = Descriptor { size, ..layer.clone() };
-        let mut session = client.session(spec(&registry.host(), None), anonymous());
-        let error = session.blob(&wrong, 0, &mut Vec::new()).await.unwrap_err();
-        assert!(
-            matches!(error.failure(), Failure::Invalid(InvalidContent::Length { .. })),
-            "{error}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn a_cut_blob_goes_on_where_it_was_cut() {
-    let registry = FaultRegistry::start(None).await;
-    let artifact = big_artifact();
-    registry.push(REPOSITORY, "v1", &artifact);
-    registry.once(Route::Blob, Fault::Truncate(10_000));
-    registry.once(Route::Blob, Fault::Truncate(8_000));
-    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
-        .await
-        .unwrap();
-    assert_eq!(pulled.layer, artifact.layer());
-    let ranges: Vec<_> = registry.requests()[2..]
-        .iter()
-        .map(|request| request.header("range").map(str::to_owned))
-        .collect();
-    assert_eq!(ranges, [None, Some("bytes=10000-".into()), Some("bytes=18000-".into())]);
-}
-
-#[tokio::test]
-async fn a_registry_that_ignores_ranges_starts_over() {
-    let registry = FaultRegistry::start(None).await;
-    let artifact = big_artifact();
-    registry.push(REPOSITORY, "v1", &artifact);
-    registry.once(Route::Blob, Fault::Truncate(10_000));
-    registry.once(Route::Blob, Fault::IgnoreRange);
-    let pulled = pull_with(&client(), spec(&registry.host(), None), &anonymous())
-        .await
-        .unwrap();
-    assert_eq!(pulled.layer, artifact.layer());
-    assert_eq!(registry.log().len(), 4);
-}
-
-#[rstest]
-#[case::another_range(Fault::WrongRange)]
-#[case::not_satisfiable(Fault::status(416))]
-#[tokio::test]
-async fn a_bad_continuation_is_refused(#[case] fault: Fault) {
-    let registry = FaultRegistry::start(None).await;
-    registry.push(REPOSITORY, "v1", &big_artifact());
-    registry.once(Route::Blob, Fault::Truncate(10_000));
-    registry.once(Route::Blob, fault);
-    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
-    assert!(
-        matches!(error.failure(), Failure::Invalid(InvalidContent::Range)),
-        "{error}"
-    );
-}
-
-#[tokio::test]
-async fn cuts_without_progress_end_after_three_resumptions() {
-    let registry = FaultRegistry::start(None).await;
-    registry.push(REPOSITORY, "v1", &big_artifact());
-    registry.always(Route::Blob, Fault::Truncate(1));
-    let error = refused(pull_with(&client(), spec(&registry.host(), None), &anonymous()).await);
-    assert!(matches!(error.failure(), Failure::ConnectionLost), "{error}");
-    assert_eq!(registry.log().len(), 2 + 1 + 3);
 }

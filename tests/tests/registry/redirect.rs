@@ -145,6 +145,38 @@ async fn redirects_end_after_five() {
     assert_eq!(registry.log().len(), 6);
 }
 
+#[tokio::test]
+async fn five_redirects_are_followed() {
+    let registry = FaultRegistry::start(None).await;
+    let artifact = Artifact::flux(&[("a.yaml", "a: 1\n")]);
+    registry.push(REPOSITORY, "v1", &artifact);
+    registry.times(5, Route::Any, Fault::redirect(format!("/v2/{REPOSITORY}/manifests/v1")));
+    pull_with(&client(), spec(&registry.host(), None), &anonymous())
+        .await
+        .unwrap();
+    assert_eq!(registry.log().len(), 6 + 2);
+}
+
+#[tokio::test]
+async fn a_cut_transfer_from_elsewhere_goes_on_there() {
+    let tenants = Authority::new("Tenant CA");
+    let (secure, store, artifact) = with_store(&tenants).await;
+    secure
+        .registry
+        .always(Route::Blob, Fault::redirect(presigned(&store, &artifact)));
+    store.once(Route::Any, Fault::Truncate(5));
+    let spec = spec(&secure.registry.host_as("registry.test"), Some(&secure.ca));
+    let pulled = pull_with(&client(), spec, &jwt(TOKEN, &["x"])).await.unwrap();
+    assert_eq!(pulled.layer, artifact.layer());
+    let ranges: Vec<_> = store
+        .requests()
+        .iter()
+        .map(|request| request.header("range").map(str::to_owned))
+        .collect();
+    assert_eq!(ranges, [None, Some("bytes=5-".to_owned())]);
+    assert!(store.requests().iter().all(|request| request.authorization().is_none()));
+}
+
 #[rstest]
 #[case::literal("127.0.0.1:1")]
 #[case::mapped("[::ffff:127.0.0.1]:1")]
