@@ -16,3 +16,4 @@ pub mod secure;
 pub mod served;
 pub mod specs;
 pub mod tls_front;
+pub mod token_service;

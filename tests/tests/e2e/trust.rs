@@ -5,20 +5,14 @@
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jiff::Timestamp;
-use mintmark_hack::{controller, distribution::Distribution, pki::TestCa, place::Place};
+use mintmark_hack::{controller, distribution::Distribution, pki::TestCa};
 use mintmark_tests::{
     command::mintmark,
     env::{AUDIENCE, TRUST_DOMAIN},
+    token_service::{TokenSigner, configuration},
 };
 use reqwest::{Client, Identity, StatusCode};
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
-};
-use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const TOKEN_ISSUER: &str = "https://tokens.example";
@@ -91,30 +85,13 @@ impl Desk {
     /// "Token Authentication Implementation").
     fn registry_token(&self, repository: &str) -> Result<String> {
         let keys: Value = serde_json::from_slice(&fs::read(self.file("site/keys"))?)?;
-        let header = json!({"alg": "ES256", "typ": "JWT", "kid": keys["keys"][0]["kid"]});
-        let now = Timestamp::now().as_second();
-        let claims = json!({"iss": self.issuer, "sub": "somebody", "aud": AUDIENCE, "iat": now, "nbf": now - 5, "exp": now + 60,
-            "access": [{"type": "repository", "name": repository, "actions": ["pull"]}]});
-        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(&claims));
-        let der = PrivatePkcs8KeyDer::from_pem_slice(self.ca.key_and_certificate().key_pem.as_bytes())?;
-        let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &random)
-            .ok()
-            .context("a key")?;
-        let signature = key.sign(&random, signed.as_bytes()).ok().context("a signature")?;
-        Ok(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature)))
+        let kid = keys["keys"][0]["kid"].as_str().context("a key id")?;
+        TokenSigner::from_pem(&self.ca.key_and_certificate().key_pem, kid, self.issuer)?.token(
+            "somebody",
+            repository,
+            &["pull"],
+        )
     }
-}
-
-/// What `mintmark trust distribution` prints for a place.
-fn printed(place: &Place, more: &[&str]) -> Result<String> {
-    let listen = format!("127.0.0.1:{}", place.port);
-    let path = |path: std::path::PathBuf| path.display().to_string();
-    let (storage, certificate, key) = (path(place.storage()), path(place.certificate()), path(place.key()));
-    let own = ["trust", "distribution", "--listen", &listen, "--storage", &storage];
-    let tls = ["--tls-cert-file", &*certificate, "--tls-key-file", &*key];
-    mintmark(&[&own[..], &tls, more].concat())
 }
 
 /// One that believes the token service whose keys are on this desk.
@@ -123,7 +100,7 @@ async fn behind_token_service(desk: &Desk) -> Result<Distribution> {
     Distribution::start(|place| {
         let service = ["--audience", AUDIENCE, "--token-realm", "https://tokens.example/token"];
         let issuer = ["--token-issuer", desk.issuer, "--jwks-file", &keys];
-        printed(place, &[service, issuer].concat())
+        configuration(place, &[service, issuer].concat())
     })
     .await
 }
@@ -204,7 +181,8 @@ async fn a_jwt_svid_itself_opens_no_repository_of_distribution() -> Result<()> {
 async fn distribution_asks_for_a_certificate_and_for_nothing_else() -> Result<()> {
     let desk = Desk::new(TOKEN_ISSUER)?;
     let ca = desk.file("site/spiffe/bundle.pem");
-    let registry = Distribution::start(|place| printed(place, &["--credential", "x509", "--ca-file", &ca])).await?;
+    let registry =
+        Distribution::start(|place| configuration(place, &["--credential", "x509", "--ca-file", &ca])).await?;
     let known = client(&registry, Some(desk.certificate()?))?;
     assert_eq!(status(&known, &registry, TAGS, None).await?.0, StatusCode::NOT_FOUND);
     let stranger = Desk::new(TOKEN_ISSUER)?.certificate()?;
