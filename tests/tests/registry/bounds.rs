@@ -153,6 +153,8 @@ async fn connections_that_become_more_make_others_go() {
     let (quiet, busy) = (registry().await, registry().await);
     let client = RegistryClient::new(RegistryConfig {
         idle_connections: 4,
+        // No connection goes for another reason.
+        idle_timeout: Duration::from_hours(1),
         ..config()
     });
     for registry in [&quiet, &busy] {
@@ -196,6 +198,8 @@ async fn pulled_with_own_ca(client: &RegistryClient, namespace: &str) -> Result<
 async fn sets_of_roots_beyond_the_budget_go_with_their_connections() {
     let client = RegistryClient::new(RegistryConfig {
         max_transports: 2,
+        // No connection goes for another reason.
+        idle_timeout: Duration::from_hours(1),
         ..config()
     });
     let other = pulled_with_own_ca(&client, "other").await.unwrap();
