@@ -3,14 +3,11 @@
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, ResourceExt, core::PartialObjectMeta, runtime::watcher};
 use tokio::sync::mpsc;
 
 use super::Which;
+use crate::watch::watch_events;
 
 /// A Secret of the ring is at another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +34,7 @@ impl RingWatch {
         let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &self.namespace);
         let name = self.which.name();
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut events = std::pin::pin!(watch_events(api, config));
         let mut seen = false;
         while let Some(event) = events.next().await {
             let version = match event {

@@ -9,12 +9,12 @@ use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject},
     core::GroupVersionKind,
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use serde_json::Value;
 use tokio::{sync::watch, time::Instant};
 
-use super::Kind;
+use super::{Kind, watch_events};
 
 /// Fields without which nothing of a kind is reconciled.
 const REQUIRED_FIELDS: [&str; 2] = ["credential", "audiences"];
@@ -96,7 +96,7 @@ impl CrdWatch {
         let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
         let api: Api<DynamicObject> = Api::all_with(client, &ApiResource::from_gvk(&gvk));
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut events = std::pin::pin!(watch_events(api, config));
         let mut seen = false;
         let mut settled = None;
         loop {

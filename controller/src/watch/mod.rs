@@ -2,6 +2,7 @@
 //! on single Secrets.
 
 mod crd;
+mod events;
 mod objects;
 mod queue;
 mod referents;
@@ -15,6 +16,7 @@ use kube::Resource;
 use serde::de::DeserializeOwned;
 
 pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
+pub use events::watch_events;
 pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at, version};
 pub use queue::{Next, Queue};
 pub use referents::{ReferentFollower, ReferentIndex, ReferentKey, ReferentKind, ReferentWatch, Version};

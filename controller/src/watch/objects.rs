@@ -13,13 +13,13 @@ use futures::{Stream, StreamExt, pin_mut};
 use kube::{
     Api, ResourceExt,
     core::{DeserializeGuard, Resource},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use mintmark_api::annotation::RECONCILE_REQUESTED_AT;
 use tokio::sync::watch;
 
 use super::{
-    CrdGuard, Kind, Queue, Version,
+    CrdGuard, Kind, Queue, Version, watch_events,
     writers::{ForeignWrite, foreign_write},
 };
 
@@ -233,7 +233,7 @@ impl<K: Kind> ObjectWatch<K> {
         loop {
             guard.complete().await;
             tokio::select! {
-                () = self.follow(watcher(api.clone(), config.clone()).default_backoff()) => return,
+                () = self.follow(watch_events(api.clone(), config.clone())) => return,
                 () = guard.incomplete() => {
                     self.store.synced.send_replace(false);
                 }

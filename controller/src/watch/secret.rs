@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use futures::StreamExt;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, runtime::watcher};
 use zeroize::Zeroize;
+
+use super::watch_events;
 
 /// The data of a Secret.
 pub type SecretData = BTreeMap<String, ByteString>;
@@ -19,7 +18,7 @@ pub type SecretData = BTreeMap<String, ByteString>;
 pub async fn follow_secret(client: Client, namespace: &str, name: &str, mut on: impl FnMut(Option<&SecretData>)) {
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    let mut events = std::pin::pin!(watch_events(api, config));
     let mut seen = false;
     while let Some(event) = events.next().await {
         match event {

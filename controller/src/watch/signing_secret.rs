@@ -7,14 +7,12 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, runtime::watcher};
 use mintmark_issuer::{Authority, AuthorityError, KeyUses, LoadOptions, SigningSecret, TrustDomain};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::mpsc;
 
+use super::watch_events;
 use crate::issuing::Annotations;
 
 /// What a reading of a signing Secret came to.
@@ -49,7 +47,7 @@ impl SigningSecretWatch {
     pub async fn run(self, client: Client) {
         let api: Api<Secret> = Api::namespaced(client, &self.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.name));
-        let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+        let mut events = std::pin::pin!(watch_events(api, config));
         let mut seen = false;
         while let Some(event) = events.next().await {
             let reading = match event {
