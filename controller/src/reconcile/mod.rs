@@ -5,6 +5,7 @@ mod conditions;
 mod context;
 mod departed;
 mod finalizer;
+mod lanes;
 mod neighbours;
 pub mod oci_repository;
 mod patch;
@@ -15,11 +16,15 @@ mod step;
 mod unwritten;
 mod waiting;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt;
 use mintmark_api::oci_repository::OciRepository;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use context::Context;
@@ -32,14 +37,20 @@ pub use step::{Policy, StepError};
 pub use unwritten::Unwritten;
 pub use waiting::Waiting;
 
+use self::lanes::{Bounds, Lane, Lanes};
 use crate::{
     runtime::lease::LeaderState,
     watch::{Kind, Next, ObjectKey},
 };
 
 /// Passes that may be under way at a time, most of them waiting for a registry. What they may use at a time is bounded
-/// elsewhere: requests per host, work on the processor, extractions.
-const MAX_PASSES: usize = 1024;
+/// elsewhere: requests per host, work on the processor, extractions. A lane is wide enough to keep a host busy while some
+/// wait between two attempts.
+const BOUNDS: Bounds = Bounds {
+    per_lane: 64,
+    per_namespace: 512,
+    in_all: 1024,
+};
 
 /// How long the first pass waits at most for what credentials need; beyond it, each object tells for itself what is missing.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -73,34 +84,44 @@ pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
         // Another process may pull by now. What runs is dropped where it waits: a request, or a write whose
         // resourceVersion the other's writes have made void. A file being stored on this process's own disk is finished.
         passes.shutdown().await;
+        show(&ctx, 0, 0);
         ctx.unwritten.clear();
     }
 }
 
 /// Runs passes until `stop`, and the last ones to their end.
-async fn lead(ctx: &Arc<Context<OciRepository>>, passes: &mut JoinSet<()>, stop: &CancellationToken) {
-    let slots = Arc::new(Semaphore::new(MAX_PASSES));
+async fn lead(ctx: &Arc<Context<OciRepository>>, passes: &mut JoinSet<Lane>, stop: &CancellationToken) {
+    let mut lanes: Lanes<Running> = Lanes::new(BOUNDS);
     loop {
-        let slot = tokio::select! {
+        while let Some((lane, running)) = lanes.start() {
+            passes.spawn(running.reconcile(lane));
+        }
+        show(ctx, lanes.waiting(), lanes.running());
+        tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            Some(_) = passes.join_next(), if !passes.is_empty() => continue,
-            Ok(slot) = Arc::clone(&slots).acquire_owned() => slot,
-        };
-        let running = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            (key, overdue) = due(ctx) => {
-                ctx.metrics.observe_queue_latency(OciRepository::KIND, overdue);
-                Running { ctx: ctx.clone(), key, next: Next::Never }
-            }
-        };
-        passes.spawn(async move {
-            let _slot = slot;
-            running.reconcile().await;
-        });
+            // A pass that was aborted has no lane, and nobody to start after it.
+            Some(ended) = passes.join_next(), if !passes.is_empty() => drop(ended.map(|lane| lanes.ended(&lane))),
+            (key, overdue) = due(ctx) => lanes.line_up(&lane_of(ctx, &key), Running::new(ctx, key, overdue)),
+        }
     }
+    drop(lanes);
     while passes.join_next().await.is_some() {}
+    show(ctx, 0, 0);
+}
+
+/// Tells how many are due and wait, and how many have a pass.
+fn show(ctx: &Context<OciRepository>, waiting: usize, running: usize) {
+    ctx.queue.set_lined_up(waiting);
+    ctx.metrics.set_running_passes(OciRepository::KIND, running);
+}
+
+fn lane_of(ctx: &Context<OciRepository>, key: &ObjectKey) -> Lane {
+    let object = ctx.store.get(key);
+    Lane {
+        namespace: Arc::clone(&key.namespace),
+        host: object.as_deref().map(Kind::host).unwrap_or_default().into(),
+    }
 }
 
 /// A key that was handed out; it goes back to the queue however its pass ends.
@@ -108,11 +129,25 @@ struct Running {
     ctx: Arc<Context<OciRepository>>,
     key: ObjectKey,
     next: Next,
+    overdue: Duration,
+    handed_out: Instant,
 }
 
 impl Running {
-    async fn reconcile(mut self) {
+    fn new(ctx: &Arc<Context<OciRepository>>, key: ObjectKey, overdue: Duration) -> Self {
+        Self {
+            ctx: Arc::clone(ctx),
+            key,
+            next: Next::Never,
+            overdue,
+            handed_out: Instant::now(),
+        }
+    }
+
+    async fn reconcile(mut self, lane: Lane) -> Lane {
         let (ctx, key) = (&self.ctx, &self.key);
+        ctx.metrics
+            .observe_queue_latency(OciRepository::KIND, self.overdue + self.handed_out.elapsed());
         // The term may have ended while nothing was due.
         ctx.leadership.permits().await;
         let pass = AssertUnwindSafe(oci_repository::reconcile(ctx, key))
@@ -127,6 +162,7 @@ impl Running {
             );
             Next::After(ctx.backoff.delay(ctx.queue.failed(key)))
         });
+        lane
     }
 }
 

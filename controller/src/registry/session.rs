@@ -12,7 +12,7 @@ use http::Method;
 use mintmark_api::digest::Digest;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use url::Url;
 
@@ -29,6 +29,10 @@ use super::{
     url::{Origin, RepositoryUrl},
 };
 use crate::credential::{CertificateCredential, CredentialSource, Presented};
+
+/// How long a session waits for a worker slot. If none is free by then, those who have them wait for registries that do not
+/// answer: they leave the processor alone, and nobody has to wait for them.
+const WORKER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Called before a session waits for its next attempt: with the cause and the length of the wait.
 pub type WaitListener = Arc<dyn Fn(&RegistryError, Duration) + Send + Sync>;
@@ -141,7 +145,7 @@ impl Session {
         matches!(presented, Presented::Anonymous) && self.spec.client_certificate.is_none()
     }
 
-    /// Waits for a permit of the registry's host, then for a worker slot. The budget starts when the first permit is had.
+    /// Waits for a permit of the registry's host, then for a worker slot, though not for long. The budget starts when the first permit is had.
     /// Every operation does this by itself; call it first to wait before other work of the pass.
     pub async fn enter(&mut self) {
         if self.slot.is_some() {
@@ -150,7 +154,10 @@ impl Session {
         let permit = self.client.permits.acquire(&self.host, &self.spec.namespace).await;
         let worker = match &self.client.config.workers {
             // A closed semaphore means shutdown: nothing is left to be fair about.
-            Some(workers) => Arc::clone(workers).acquire_owned().await.ok(),
+            Some(workers) => {
+                let slot = timeout(WORKER_PATIENCE, Arc::clone(workers).acquire_owned()).await;
+                slot.ok().and_then(Result::ok)
+            }
             None => None,
         };
         self.slot = Some(Slot {

@@ -38,6 +38,9 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 
     /// Whether both ask for the same.
     fn same_spec(&self, other: &Self) -> bool;
 
+    /// Host of the registry as the spec names it, with its port; empty if it names none.
+    fn host(&self) -> &str;
+
     /// Whether the spec names a credential.
     fn has_credential(&self) -> bool;
 

@@ -6,7 +6,10 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
     hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ const PUNCTUAL: Duration = Duration::from_secs(5);
 pub struct Queue<K> {
     inner: Mutex<Inner<K>>,
     changed: Notify,
+    /// Keys handed out whose pass has not begun.
+    lined_up: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -69,6 +74,7 @@ impl<K: Clone + Eq + Hash + Ord> Default for Queue<K> {
         Self {
             inner: Mutex::new(inner),
             changed: Notify::new(),
+            lined_up: AtomicUsize::new(0),
         }
     }
 }
@@ -222,14 +228,21 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// How many keys are due now and wait for a worker.
+    /// Says how many of the keys that were handed out wait for the begin of their pass.
+    pub fn set_lined_up(&self, waiting: usize) {
+        self.lined_up.store(waiting, Ordering::Relaxed);
+    }
+
+    /// How many keys are due now and wait for their pass.
     pub fn overdue(&self) -> usize {
         let now = Instant::now();
-        self.lock()
+        let overdue = self
+            .lock()
             .entries
             .values()
             .filter(|entry| entry.queued.is_some_and(|(_, due)| due <= now))
-            .count()
+            .count();
+        overdue + self.lined_up.load(Ordering::Relaxed)
     }
 }
 

@@ -62,6 +62,11 @@ impl Kind for OciRepository {
         self.spec == other.spec
     }
 
+    fn host(&self) -> &str {
+        let rest = self.spec.url.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
     fn has_credential(&self) -> bool {
         self.spec.credential.is_some()
     }
