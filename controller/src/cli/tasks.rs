@@ -157,6 +157,9 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
             context
                 .metrics
                 .set_cache_entries("credentials", context.credentials.len());
+            let (transports, connections) = context.registry.kept();
+            context.metrics.set_cache_entries("transports", transports);
+            context.metrics.set_cache_entries("connections", connections);
             let usage = context.storage.usage();
             let objects = usize::try_from(usage.objects).unwrap_or(usize::MAX);
             let free = context.storage.free_bytes().unwrap_or_default();

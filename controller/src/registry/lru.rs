@@ -75,7 +75,6 @@ impl<K: Hash + Eq + Clone, V> Lru<K, V> {
         self.entries.remove(key).map(|entry| entry.value)
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

@@ -85,6 +85,11 @@ impl RegistryClient {
         Session::new(Arc::clone(&self.shared), spec, source)
     }
 
+    /// How many CA sets, and how many pools of connections, are kept now.
+    pub fn kept(&self) -> (usize, usize) {
+        self.shared.pools.kept()
+    }
+
     /// Drops everything that belongs to an object that is gone: its certificate's connections, its exchanged tokens.
     pub fn forget(&self, object_uid: &Arc<str>) {
         self.shared.pools.forget(object_uid);

@@ -190,6 +190,11 @@ impl Pools {
         InFlight(Arc::clone(pool))
     }
 
+    /// How many CA sets and how many pools are kept.
+    pub(super) fn kept(&self) -> (usize, usize) {
+        (lock(&self.transports).len(), lock(&self.open).len())
+    }
+
     /// Closes what belongs to an object that is gone.
     pub(super) fn forget(&self, object: &Arc<str>) {
         lock(&self.open).remove(&PoolKey::Identity(Arc::clone(object)));
