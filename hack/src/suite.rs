@@ -25,6 +25,17 @@ use crate::{
 /// The Go modules with code of ours.
 const OWN_GO: [&str; 2] = ["semver", "tools"];
 
+/// The fault suites: a few at a time, since most wait most of the time, with the figures that they tell.
+const FAULTS: [&str; 7] = [
+    "--package",
+    "mintmark-tests",
+    "--test",
+    "faults",
+    "--",
+    "--test-threads=4",
+    "--nocapture",
+];
+
 /// Runs all steps.
 pub fn run() -> Result<()> {
     let started = Instant::now();
@@ -54,6 +65,8 @@ pub fn run() -> Result<()> {
         })?;
     }
     steps.run("rest of rotation", || rotation.end())?;
+    // They load the machine, and bound how long things take: when nothing else runs.
+    steps.run("faults", || execute(tests()?.args(FAULTS)))?;
     summary(&steps, denied, zot.as_deref(), started.elapsed());
     Ok(())
 }
@@ -67,6 +80,8 @@ fn apart(command: &str) -> Command {
         "mintmark-tests",
         "--test",
         "rotation",
+        "--test",
+        "faults",
         "--test",
         "zot",
     ]);

@@ -27,7 +27,7 @@ use mintmark_hack::{
 };
 use serde_json::{Value, json};
 
-use crate::fault_registry::sha256;
+use crate::{fault_registry::sha256, small_disk::SmallDisk};
 
 /// The trust domain of all tests.
 pub const TRUST_DOMAIN: &str = "cluster.example";
@@ -143,6 +143,19 @@ impl Env {
         let fixed = self.flags(&self.ports.issuer_url());
         let flags: Vec<&str> = fixed.iter().map(String::as_str).chain(more.iter().copied()).collect();
         Controller::start_with(environment, &self.installation, self.ports, &flags)
+    }
+
+    /// Starts the controller with its storage on a small disk, without waiting.
+    pub fn start_on(&self, disk: &SmallDisk, more: &[&str]) -> Result<Controller> {
+        let storage = disk.storage_flag();
+        let fixed = self.flags(&self.ports.issuer_url());
+        let flags = fixed
+            .iter()
+            .chain([&storage])
+            .map(String::as_str)
+            .chain(more.iter().copied());
+        let flags: Vec<&str> = flags.collect();
+        Controller::start_through(disk.launcher(), &[], &self.installation, self.ports, &flags)
     }
 
     /// Creates a tenant's namespace.

@@ -9,7 +9,7 @@ mod issuer;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::ExitStatus,
+    process::{Command, ExitStatus},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
@@ -97,6 +97,7 @@ pub fn built() -> Result<PathBuf> {
 #[derive(Debug)]
 pub struct Controller {
     process: Mutex<Option<Guarded>>,
+    launcher: Vec<String>,
     environment: Vec<(&'static str, String)>,
     flags: Vec<String>,
     ports: Ports,
@@ -158,6 +159,17 @@ impl Controller {
         ports: Ports,
         flags: &[&str],
     ) -> Result<Self> {
+        Self::start_through(Vec::new(), environment, installation, ports, flags)
+    }
+
+    /// The same through a program that gets the controller's command behind its own arguments and becomes it.
+    pub fn start_through(
+        launcher: Vec<String>,
+        environment: &[(&'static str, String)],
+        installation: &Installation,
+        ports: Ports,
+        flags: &[&str],
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("mintmark-controller-").tempdir()?;
         let mut all = vec![
             "run".to_owned(),
@@ -179,6 +191,7 @@ impl Controller {
         all.extend(flags.iter().map(|&flag| flag.to_owned()));
         let controller = Self {
             process: Mutex::new(None),
+            launcher,
             environment: [("RUNTIME_NAMESPACE", installation.namespace.clone())]
                 .into_iter()
                 .chain(environment.iter().cloned())
@@ -218,8 +231,16 @@ impl Controller {
             capture: false,
             environment: &environment,
         };
-        let flags = self.flags.iter().map(String::as_str).chain(more.iter().copied());
-        *self.lock() = Some(guard.start(binary()?, flags)?);
+        let mut command = match self.launcher.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary()?);
+                command
+            }
+            None => Command::new(binary()?),
+        };
+        command.args(&self.flags).args(more);
+        *self.lock() = Some(guard.run(&command)?);
         Ok(())
     }
 

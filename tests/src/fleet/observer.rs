@@ -11,7 +11,7 @@ use kube::{
     Api, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
-use mintmark_api::oci_repository::OciRepository;
+use mintmark_api::{artifact::Artifact, oci_repository::OciRepository};
 use tokio::task::JoinHandle;
 
 use crate::env::condition;
@@ -21,6 +21,8 @@ use crate::env::condition;
 pub struct Shown {
     /// Objects whose Ready is True, with the revision of their artifact.
     pub ready: BTreeMap<String, String>,
+    /// The artifact in each object's status, whether it is ready or not.
+    pub artifacts: BTreeMap<String, Artifact>,
     /// Every time that an object was seen with Ready=False after it had been ready once: name, reason and message.
     pub failed: Vec<String>,
     once: BTreeSet<String>,
@@ -65,10 +67,14 @@ impl Drop for Observer {
 impl Shown {
     fn add(&mut self, object: &OciRepository) {
         let name = object.name_any();
+        let artifact = object.status.as_ref().and_then(|status| status.artifact.clone());
+        match &artifact {
+            Some(artifact) => drop(self.artifacts.insert(name.clone(), artifact.clone())),
+            None => drop(self.artifacts.remove(&name)),
+        }
         match condition(object, "Ready") {
             Some(ready) if ready.status == "True" => {
-                let artifact = object.status.as_ref().and_then(|status| status.artifact.as_ref());
-                let revision = artifact.map(|artifact| artifact.revision.clone()).unwrap_or_default();
+                let revision = artifact.map(|artifact| artifact.revision).unwrap_or_default();
                 self.once.insert(name.clone());
                 self.ready.insert(name, revision);
             }

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, FileTimes, OpenOptions},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use mintmark_tests::{
     fault_registry::{Artifact, Fault, FaultRegistry, Recorded, Route},
     http::{until, until_status},
     served::{artifact, fetch},
+    stored::{expected_files, files},
 };
 use serde_json::json;
 
@@ -102,37 +103,6 @@ impl Scene {
     fn file(&self, stored: &Stored) -> PathBuf {
         self.controller.storage().join(&stored.path)
     }
-}
-
-/// Every file and link below `folder`, relative to it.
-fn files(folder: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            } else {
-                found.push(entry.path().strip_prefix(folder)?.display().to_string());
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// What belongs into the storage: of every object its archive, its record and the link to the archive.
-fn expected_files(stored: &[Stored]) -> Vec<String> {
-    let mut expected = Vec::new();
-    for stored in stored {
-        let folder = stored.path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        expected.push(stored.path.clone());
-        expected.push(format!("{folder}/.record.json"));
-        expected.push(format!("{folder}/latest.tar.gz"));
-    }
-    expected.sort();
-    expected
 }
 
 fn blob_requests(requests: &[Recorded]) -> usize {
