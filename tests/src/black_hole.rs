@@ -3,13 +3,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::Result;
-use tokio::{net::TcpListener, task::JoinHandle};
+use anyhow::{Context, Result};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use crate::env::DEADLINE;
 
 /// The server. Its connections break when it is dropped.
 #[derive(Debug)]
 pub struct BlackHole {
     address: SocketAddr,
+    taken: watch::Receiver<usize>,
     accepting: JoinHandle<()>,
 }
 
@@ -18,13 +21,27 @@ impl BlackHole {
     pub async fn new() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
         let address = listener.local_addr()?;
+        let (count, taken) = watch::channel(0);
         let accepting = tokio::spawn(async move {
             let mut connections = Vec::new();
             while let Ok((connection, _)) = listener.accept().await {
                 connections.push(connection);
+                count.send_replace(connections.len());
             }
         });
-        Ok(Self { address, accepting })
+        Ok(Self {
+            address,
+            taken,
+            accepting,
+        })
+    }
+
+    /// Waits until it has taken so many connections.
+    pub async fn until(&self, connections: usize) -> Result<()> {
+        let mut taken = self.taken.clone();
+        let seen = tokio::time::timeout(DEADLINE, taken.wait_for(|taken| *taken >= connections)).await;
+        seen.context("too few connections")??;
+        Ok(())
     }
 
     /// The host with this number: `127.<a>.<b>.<c>:<port>`.
