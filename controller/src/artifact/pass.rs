@@ -128,7 +128,8 @@ impl Inner {
         let mut position = 0;
         let is_due = |file: &mut StoredFile| {
             position += 1;
-            position > room || now.duration_since(file.mtime) > ttl
+            // A file of the future was written before the clock went back: its time would not come for as long.
+            position > room || now.duration_since(file.mtime).abs() > ttl
         };
         let due: Vec<StoredFile> = slot.offer_mut().retained.extract_if(.., is_due).collect();
         due.iter().try_for_each(|file| self.disk.remove_file(key, &file.name))
