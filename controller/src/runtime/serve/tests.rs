@@ -14,20 +14,22 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Incoming, service::service_fn};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc},
     task::JoinHandle,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BoxError, HttpService, ListenAddress, ResponseBody, ServeOptions, Server, TlsSource,
+    BoxError, HttpService, ResponseBody, ServeOptions,
     accept::{Port, accept_loop},
-    full, text,
+    text,
 };
 use crate::runtime::metrics::Metrics;
 
 mod full;
+mod ports;
+mod tls;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
@@ -313,143 +315,4 @@ async fn a_header_of_megabytes_is_refused() {
         sent += 512;
     }
     assert!(sent < 100_000, "{sent}");
-}
-
-mod tls {
-    use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::ServerName};
-    use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-    use tokio_rustls::TlsConnector;
-
-    use super::*;
-
-    fn certificate() -> (CertificateDer<'static>, Arc<ServerConfig>) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
-        let certificate = made.cert.der().clone();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = config
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        (certificate, Arc::new(config))
-    }
-
-    /// Whether a client that trusts only `certificate` gets an answer.
-    async fn accepted_by(certificate: &CertificateDer<'static>, io: DuplexStream) -> bool {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
-        let name = ServerName::try_from("localhost").unwrap();
-        match TlsConnector::from(Arc::new(config)).connect(name, io).await {
-            Err(_) => false,
-            Ok(mut client) => {
-                client.write_all(REQUEST).await.unwrap();
-                client.read_u8().await.unwrap() == b'H'
-            }
-        }
-    }
-
-    fn with_tls(tls: TlsSource) -> Fixture {
-        Fixture::start(options(4).tls(tls), hello())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_port_is_closed_until_there_is_a_certificate_and_again_without_one() {
-        let (certificate, config) = certificate();
-        let (sender, source) = watch::channel(None);
-        let fixture = with_tls(source);
-        let early = fixture.connect();
-        tokio::time::sleep(Duration::from_mins(1)).await;
-        assert!(!fixture.open.load(Ordering::Relaxed));
-        sender.send(Some(config)).unwrap();
-        assert!(accepted_by(&certificate, early).await);
-        assert!(fixture.open.load(Ordering::Relaxed));
-        sender.send(None).unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!fixture.open.load(Ordering::Relaxed));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_new_certificate_serves_the_next_connection() {
-        let ((first, first_config), (second, second_config)) = (certificate(), certificate());
-        let (sender, source) = watch::channel(Some(first_config));
-        let fixture = with_tls(source);
-        assert!(accepted_by(&first, fixture.connect()).await);
-        sender.send(Some(second_config)).unwrap();
-        assert!(!accepted_by(&first, fixture.connect()).await);
-        assert!(accepted_by(&second, fixture.connect()).await);
-        drop(sender);
-        assert!(
-            accepted_by(&second, fixture.connect()).await,
-            "the last one stays when its source ends"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn plain_http_gets_no_answer() {
-        let (_sender, source) = watch::channel(Some(certificate().1));
-        let fixture = with_tls(source);
-        let mut client = fixture.connect();
-        client.write_all(REQUEST).await.unwrap();
-        let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer).await;
-        assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_handshake_that_stalls_is_closed_after_5_seconds_and_delays_nobody() {
-        let (certificate, config) = certificate();
-        let (_sender, source) = watch::channel(Some(config));
-        let fixture = with_tls(source);
-        let mut stalled = fixture.connect();
-        let start = Instant::now();
-        assert!(accepted_by(&certificate, fixture.connect()).await);
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        assert_eq!(closed_after(&mut stalled).await, 5);
-    }
-}
-
-#[tokio::test]
-async fn a_real_port_serves_and_frees_its_address() {
-    let server = Server::bind(&ListenAddress::loopback(), options(4)).unwrap();
-    let address = server.local_addr();
-    let stop = CancellationToken::new();
-    let running = tokio::spawn(server.run(
-        service_fn(|_request: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(full("hello"))) }),
-        stop.clone(),
-    ));
-    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
-    let error = Server::bind(&ListenAddress::from(address), options(4)).unwrap_err();
-    assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:"), "{error}");
-    client.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.ends_with("hello"), "{answer}");
-    stop.cancel();
-    running.await.unwrap().unwrap();
-    Server::bind(&ListenAddress::from(address), options(4)).unwrap();
-}
-
-#[tokio::test]
-async fn a_closed_port_that_another_process_takes_ends_the_server_with_its_address() {
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(rustls::server::ResolvesServerCertUsingSni::new()));
-    let (sender, source) = tokio::sync::watch::channel(None);
-    let closed = Server::bind(&ListenAddress::loopback(), options(4).tls(source)).unwrap();
-    let address = closed.local_addr();
-    let _other = std::net::TcpListener::bind(address).unwrap();
-    let running = tokio::spawn(closed.run(hello(), CancellationToken::new()));
-    sender.send(Some(Arc::new(config))).unwrap();
-    let error = running.await.unwrap().unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen on {address} for test"));
 }
