@@ -65,13 +65,13 @@ impl<'a> Pull<'a> {
             .unwrap_or(-1);
         if opened.lost {
             drift.known("building artifact: disappeared from storage".to_owned());
+        } else if opened.record.is_none() {
+            drift.known("building artifact".to_owned());
         } else if seen != generation(object) {
             drift.known(format!(
                 "processing object: new generation {seen} -> {}",
                 generation(object)
             ));
-        } else if opened.record.is_none() {
-            drift.known("building artifact".to_owned());
         }
         Self {
             ctx,

@@ -118,8 +118,11 @@ pub async fn reconcile(ctx: &Context<OciRepository>, key: &ObjectKey) -> Next {
     };
     takeover::take(ctx, key);
     let next = conclude(ctx, key, &object, pass).await;
-    ctx.metrics
-        .observe_reconcile(KIND, &key.namespace, &key.name, started.elapsed());
+    if ctx.store.get(key).is_some() {
+        // Of an object that was deleted meanwhile nobody would remove the series again.
+        ctx.metrics
+            .observe_reconcile(KIND, &key.namespace, &key.name, started.elapsed());
+    }
     next
 }
 
@@ -161,7 +164,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
     let opened = match store::open(ctx, key, object).await {
         Ok(opened) => opened,
         Err(error) => {
-            pass.outcome = Outcome::Failed { error, outdated: None };
+            pass.outcome = Outcome::failed(error);
             return Ok(pass);
         }
     };
@@ -184,7 +187,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
     let validated = match validated {
         Ok(validated) => validated,
         Err(error) => {
-            pass.outcome = Outcome::Failed { error, outdated: None };
+            pass.outcome = Outcome::failed(error);
             return Ok(pass);
         }
     };
@@ -203,6 +206,7 @@ async fn run(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciReposito
         Err(error) => Outcome::Failed {
             error,
             outdated: pull.outdated(),
+            doing: pull.drift().message(),
         },
     };
     pass.record = pull.record();

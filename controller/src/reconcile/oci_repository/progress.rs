@@ -38,6 +38,11 @@ impl Drift {
         self.todo.send_replace(Some(message));
     }
 
+    /// The latest of what is to be done.
+    pub fn message(&self) -> Option<String> {
+        self.todo.borrow().clone()
+    }
+
     /// A request failed and is tried again after a wait.
     pub fn waiting(&self, cause: StepError) {
         self.waiting.send_replace(Some(cause));
@@ -50,8 +55,7 @@ impl Drift {
             return std::future::pending().await;
         }
         tokio::time::sleep(LAZY).await;
-        let message = todo.borrow().clone();
-        message.unwrap_or_default()
+        self.message().unwrap_or_default()
     }
 }
 
@@ -75,7 +79,7 @@ pub async fn watched(
                 let cause = causes.borrow_and_update().clone();
                 if let Some(error) = cause {
                     shown = true;
-                    let outcome = Outcome::Failed { error, outdated: None };
+                    let outcome = Outcome::Failed { error, outdated: None, doing: drift.message() };
                     show(ctx, object, |basis| super::status_of(ctx, basis, &outcome, stored.as_ref(), None)).await;
                 }
             }

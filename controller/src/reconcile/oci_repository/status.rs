@@ -41,12 +41,14 @@ pub const OWNED_FIELDS: [&str; 9] = [
 pub enum Outcome {
     /// The stored artifact is what the object asks for.
     Ready,
-    /// It is not, for this reason. `outdated`: the registry is known to have this newer revision.
+    /// It is not, for this reason.
     Failed {
         /// Why.
         error: StepError,
-        /// The revision that was not fetched.
+        /// A revision that the registry has and that was not fetched.
         outdated: Option<String>,
+        /// What was being done, as `Reconciling` says it; nothing was known to be done when absent.
+        doing: Option<String>,
     },
     /// The object is left alone.
     Suspended,
@@ -73,6 +75,17 @@ pub struct Findings<'a> {
     pub credential: Option<CredentialStatus>,
     /// Our artifact server as it stands in artifact URLs.
     pub address: &'a AdvertisedAddress,
+}
+
+impl Outcome {
+    /// A failure before it was known what there is to do.
+    pub fn failed(error: StepError) -> Self {
+        Self::Failed {
+            error,
+            outdated: None,
+            doing: None,
+        }
+    }
 }
 
 impl Findings<'_> {
@@ -132,7 +145,7 @@ impl Findings<'_> {
             let message = format!("stored artifact for digest '{}'", artifact.revision);
             findings.push(Finding::new(ARTIFACT_IN_STORAGE, reason::SUCCEEDED, message));
         }
-        let Outcome::Failed { error, outdated } = self.outcome else {
+        let Outcome::Failed { error, outdated, doing } = self.outcome else {
             return findings;
         };
         if let Some(condition) = error.condition {
@@ -144,9 +157,7 @@ impl Findings<'_> {
         findings.push(match error.policy {
             Policy::Terminal | Policy::WaitingForAnotherKey => Finding::new(STALLED, error.reason, &error.message),
             Policy::Transient | Policy::WaitingForIssuer => {
-                let message = outdated
-                    .as_deref()
-                    .map_or_else(|| "reconciliation in progress".to_owned(), building);
+                let message = doing.as_deref().unwrap_or("reconciliation in progress");
                 Finding::new(RECONCILING, reason::PROGRESSING_WITH_RETRY, message)
             }
         });
@@ -161,11 +172,6 @@ fn outdated_by(revision: &str) -> Finding {
         reason::NEW_REVISION,
         format!("new revision '{revision}' for '{shown}'"),
     )
-}
-
-fn building(revision: &str) -> String {
-    let shown = revision.rsplit_once('@').map_or(revision, |(tag, _)| tag);
-    format!("building artifact: new revision '{revision}' for '{shown}'")
 }
 
 /// The status while a pass is under way: Reconciling, and Ready set to Unknown directly.

@@ -157,12 +157,14 @@ fn content_error(error: &ContentError) -> StepError {
 }
 
 fn storage_error(error: &StorageError) -> StepError {
-    let reason = match error {
-        StorageError::Directory { .. } => reason::DIRECTORY_CREATION_FAILED,
-        StorageError::Stat { .. } => reason::STAT_OPERATION_FAILED,
-        _ => reason::ARCHIVE_OPERATION_FAILED,
-    };
-    StepError::storage(reason, error.to_string())
+    match error {
+        StorageError::Directory { .. } => StepError::storage(reason::DIRECTORY_CREATION_FAILED, error.to_string()),
+        StorageError::Stat { .. } => StepError::storage(reason::STAT_OPERATION_FAILED, error.to_string()),
+        _ => StepError::storage(
+            reason::ARCHIVE_OPERATION_FAILED,
+            format!("unable to archive artifact to storage: {error}"),
+        ),
+    }
 }
 
 /// Runs `work` where it may block.

@@ -163,7 +163,7 @@ fn address() -> AdvertisedAddress {
 }
 
 fn failed(error: StepError) -> Outcome {
-    Outcome::Failed { error, outdated: None }
+    Outcome::failed(error)
 }
 
 fn status(object: &OciRepository, outcome: &Outcome) -> OciRepositoryStatus {
