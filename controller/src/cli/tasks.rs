@@ -154,6 +154,8 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
             let is_standby = context.leadership.state() == LeaderState::Standby;
             let depth = if is_standby { 0 } else { context.queue.overdue() };
             context.metrics.set_queue_depth(OciRepository::KIND, depth);
+            let running = context.queue.running();
+            context.metrics.set_running_passes(OciRepository::KIND, running);
             context
                 .metrics
                 .set_cache_entries("credentials", context.credentials.len());

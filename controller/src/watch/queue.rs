@@ -244,6 +244,11 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
             .count();
         overdue + self.lined_up.load(Ordering::Relaxed)
     }
+
+    /// How many passes are under way.
+    pub fn running(&self) -> usize {
+        self.lock().entries.values().filter(|entry| entry.running).count()
+    }
 }
 
 /// The first tick that is not before `at`.
