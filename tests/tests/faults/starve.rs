@@ -22,9 +22,9 @@ use super::setting;
 const CROWD: usize = 1500;
 /// How long one that works may take from its push to its status while all others hang: its interval of a second, the pass,
 /// and a machine that is busy otherwise.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 /// The same right after the start, when everybody is due at once.
-const AT_START: Duration = Duration::from_secs(30);
+const AT_START: Duration = Duration::from_secs(45);
 /// Pushes that are timed.
 const ROUNDS: usize = 5;
 
