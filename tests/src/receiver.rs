@@ -47,7 +47,7 @@ impl Receiver {
         let posts = requests.iter().filter(|request| request.method == Method::POST);
         posts
             .filter_map(|post| serde_json::from_slice::<Value>(&post.body).ok())
-            .filter(|body| body["involvedObject"]["name"] == name)
+            .filter(|body| body.pointer("/involvedObject/name").and_then(Value::as_str) == Some(name))
             .collect()
     }
 

@@ -68,7 +68,6 @@ fn target(rate: &MintRate) -> Option<Target> {
     match (rate.key.starts_with("ec-p256"), rate.what.as_str()) {
         (true, "JWT-SVID") => Some(Target::AtLeast(35_000.0)),
         (true, "X.509-SVID") => Some(Target::AtLeast(8_000.0)),
-        (true, "unchecked") => Some(Target::AtLeast(15_000.0)),
         _ => None,
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn print(bench: &Report) {
     }
     let steady = |fleet: &FleetReport| fleet.steady.as_ref().map(|it| it.controller_cpu_ms_per_pass);
     let anonymous = bench.fleets.iter().filter(|fleet| fleet.presents == Presents::Nothing);
-    let anonymous = anonymous.filter_map(steady).next();
+    let anonymous = anonymous.into_iter().find_map(steady);
     for fleet in &bench.fleets {
         let title = format!("{} objects, {}", fleet.objects, fleet.presents.title());
         let mut rows = cold_start(fleet);
@@ -127,13 +127,13 @@ fn apart(what: &str, values: &BTreeMap<String, f64>, decimals: usize, unit: &'st
 }
 
 fn resident(when: &str, memory: &Memory) -> Row {
-    Row::new(format!("resident memory {when}"), memory.resident_mib, 1, "MiB")
+    Row::new(format!("resident memory {when}"), memory.resident, 1, "MiB")
 }
 
 fn anonymous(when: &str, memory: &Memory) -> Row {
     Row::new(
         format!("  of which not the program's own file, {when}"),
-        memory.anonymous_mib,
+        memory.anonymous,
         1,
         "MiB",
     )
@@ -157,12 +157,7 @@ fn store(report: &StoreReport) -> Vec<Row> {
         ),
         resident("at rest", &report.controller_memory).with(Target::AtMost(200.0)),
         anonymous("at rest", &report.controller_memory),
-        Row::new(
-            "resident memory at the most",
-            report.controller_memory.peak_mib,
-            1,
-            "MiB",
-        ),
+        Row::new("resident memory at the most", report.controller_memory.peak, 1, "MiB"),
     ]
 }
 

@@ -103,7 +103,7 @@ async fn at_rest() -> Result<Snapshot> {
     }
 }
 
-/// An object as etcd holds it after some time under GitOps: applied by kubectl, its status written by us.
+/// An object as etcd holds it after some time in use: applied by kubectl, its status written by us.
 fn stored(index: usize) -> Result<StoredObject> {
     let name = name(index);
     let digest = format!("sha256:{index:064x}");

@@ -27,11 +27,14 @@ pub struct Usage {
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Memory {
     /// All of it: what a container's limit and `VmRSS` count.
-    pub resident_mib: f64,
+    #[serde(rename = "resident_mib")]
+    pub resident: f64,
     /// Of which heap and stacks; the rest is the program itself, and files.
-    pub anonymous_mib: f64,
+    #[serde(rename = "anonymous_mib")]
+    pub anonymous: f64,
     /// The most that was resident at a time since the process began.
-    pub peak_mib: f64,
+    #[serde(rename = "peak_mib")]
+    pub peak: f64,
 }
 
 /// A moment: what each process has used by then, by program name. Two of one name are added.
@@ -90,9 +93,9 @@ impl Snapshot {
 impl Usage {
     fn add(&mut self, other: Self) {
         self.cpu_seconds += other.cpu_seconds;
-        self.memory.resident_mib += other.memory.resident_mib;
-        self.memory.anonymous_mib += other.memory.anonymous_mib;
-        self.memory.peak_mib += other.memory.peak_mib;
+        self.memory.resident += other.memory.resident;
+        self.memory.anonymous += other.memory.anonymous;
+        self.memory.peak += other.memory.peak;
     }
 }
 
@@ -153,9 +156,9 @@ fn memory(id: u32) -> Option<Memory> {
         Some(f64::from(kib) / 1024.0)
     };
     Some(Memory {
-        resident_mib: mib("VmRSS:")?,
-        anonymous_mib: mib("RssAnon:")?,
-        peak_mib: mib("VmHWM:")?,
+        resident: mib("VmRSS:")?,
+        anonymous: mib("RssAnon:")?,
+        peak: mib("VmHWM:")?,
     })
 }
 
@@ -167,8 +170,8 @@ mod tests {
     fn sees_this_process() {
         let own = Process::read(std::process::id()).expect("this process");
         let memory = own.usage.memory;
-        assert!(memory.anonymous_mib > 0.1 && memory.resident_mib > memory.anonymous_mib);
-        assert!(memory.peak_mib >= memory.resident_mib);
+        assert!(memory.anonymous > 0.1 && memory.resident > memory.anonymous);
+        assert!(memory.peak >= memory.resident);
         assert!(Process::read(u32::MAX).is_none());
     }
 

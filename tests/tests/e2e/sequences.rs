@@ -287,7 +287,7 @@ async fn failures_with_an_artifact_in_place_and_their_ends() -> Result<()> {
     scene.push(&files("1"));
     scene.reconcile().await?;
     scene.statuses("tag back", &[well(2, 2, &revision)]).await?;
-    scene.posts("tag back", &[recovered.clone()]).await?;
+    scene.posts("tag back", std::slice::from_ref(&recovered)).await?;
     scene.metric("tag back", Some("1")).await?;
 
     // A newer revision whose content is bad: it is named, and not stored.
@@ -310,7 +310,7 @@ async fn failures_with_an_artifact_in_place_and_their_ends() -> Result<()> {
     scene.push(&files("1"));
     scene.reconcile().await?;
     scene.statuses("good content", &[well(2, 2, &revision)]).await?;
-    scene.posts("good content", &[recovered.clone()]).await?;
+    scene.posts("good content", std::slice::from_ref(&recovered)).await?;
 
     // Terminal: the generation is observed, and nothing is under way.
     scene.edit(json!({"url": "oci://127.0.0.1:9/team/app:tag"})).await?;

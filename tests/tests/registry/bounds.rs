@@ -170,7 +170,7 @@ async fn connections_that_become_more_make_others_go() {
         passes.spawn(async move { session.resolve("v1").await.map(|_| ()) });
     }
     quiet
-        .until_open("four of four are in use", |open| open.is_empty())
+        .until_open("four of four are in use", std::collections::HashSet::is_empty)
         .await;
     passes.shutdown().await;
 }
@@ -207,7 +207,7 @@ async fn sets_of_roots_beyond_the_budget_go_with_their_connections() {
     first.until_open("its connection is kept", |open| open.len() == 1).await;
     let second = pulled_with_own_ca(&client, "tenant").await.unwrap();
     first
-        .until_open("the tenant's half is one set", |open| open.is_empty())
+        .until_open("the tenant's half is one set", std::collections::HashSet::is_empty)
         .await;
     other.until_open("another tenant's stays", |open| open.len() == 1).await;
     second.until_open("and the new one", |open| open.len() == 1).await;
