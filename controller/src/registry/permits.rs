@@ -79,6 +79,8 @@ impl Permits {
             let Some(sender) = namespace.waiting.pop_front() else {
                 continue;
             };
+            // Whether or not the waiter is still there, the next one of this namespace has not been looked at.
+            passed_over = 0;
             if !namespace.waiting.is_empty() {
                 entry.turn.push_back(Arc::clone(&name));
             }
@@ -92,7 +94,6 @@ impl Permits {
                 Ok(()) => {
                     namespace.in_use += 1;
                     entry.in_use += 1;
-                    passed_over = 0;
                 }
                 // The waiter is gone. Its permit was never counted, and dropping it armed would lock again.
                 Err(mut permit) => permit.armed = false,
@@ -222,6 +223,23 @@ mod tests {
             298,
             "and nobody is forgotten"
         );
+    }
+
+    #[test]
+    fn those_who_left_do_not_hide_those_behind_them() {
+        let permits = Permits::new(2);
+        let held: Vec<_> = ["full", "b"]
+            .iter()
+            .map(|name| now(&mut start(&permits, name)).unwrap())
+            .collect();
+        let [mut full, mut gone, mut stays] = ["full", "b", "b"].map(|name| start(&permits, name));
+        for future in [&mut full, &mut gone, &mut stays] {
+            assert!(now(future).is_none());
+        }
+        drop(gone);
+        let [_full, b] = held.try_into().ok().unwrap();
+        drop(b);
+        assert!(now(&mut stays).is_some(), "a permit is free for it");
     }
 
     #[test]
