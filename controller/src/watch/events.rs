@@ -1,12 +1,12 @@
 //! The events of a watch that goes on through everything an API server may do to it: errors are handed on and tried again
 //! with growing delay. Needs list and watch on what is watched; never ends.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
     Api, Resource,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{WatchStreamExt, utils::Backoff, watcher},
 };
 use serde::de::DeserializeOwned;
 
@@ -28,5 +28,27 @@ where
         }
         Some((event, (events, begin)))
     });
-    events.default_backoff()
+    events.backoff(Delays::default())
+}
+
+/// The longest wait before a watch that failed is tried again. The watcher's own goes to 30 s: that much later the end of an
+/// outage would be known.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The watcher's own delays as far as [`LONGEST`].
+#[derive(Default)]
+struct Delays(watcher::DefaultBackoff);
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|delay| delay.min(LONGEST))
+    }
+}
+
+impl Backoff for Delays {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
 }
