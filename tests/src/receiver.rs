@@ -36,9 +36,9 @@ impl Receiver {
         format!("--events-addr={}{PATH}", self.0.origin())
     }
 
-    /// What becomes of the next `count` posts.
-    pub fn fail(&self, count: usize, fault: Fault) {
-        self.0.times(count, Route::Path(PATH.to_owned()), fault);
+    /// What becomes of the next post about the object `name`. The issuer tells of its keys meanwhile.
+    pub fn fail(&self, name: &str, fault: Fault) {
+        self.0.once(Route::Body(format!("\"name\":\"{name}\"")), fault);
     }
 
     /// The bodies that arrived so far about the object `name`, in order, also those that were answered with a fault.

@@ -19,6 +19,8 @@ pub enum Route {
     Tags,
     /// Any request whose path is exactly this.
     Path(String),
+    /// Any request whose body contains this text.
+    Body(String),
 }
 
 /// What happens instead of the right answer, or to it.
@@ -115,6 +117,7 @@ impl Script {
                 Route::Blob => request.method == Method::GET && path.contains("/blobs/"),
                 Route::Tags => request.method == Method::GET && path.ends_with("/tags/list"),
                 Route::Path(wanted) => path == wanted,
+                Route::Body(text) => String::from_utf8_lossy(&request.body).contains(text),
             }
     }
 }
