@@ -13,6 +13,7 @@ pub mod digest;
 pub mod duration;
 pub mod oci_repository;
 pub mod reference;
+pub mod registry_access;
 pub mod rules;
 
 mod schema;

@@ -4,18 +4,21 @@
 //! The API server enforces patterns, enums and rules. Decoding is lenient where a stored object may come from another
 //! version of the definition: an unknown word in an enum becomes `Unknown`, for the controller to refuse by name.
 
+use std::ops::Deref;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    artifact::Artifact,
-    condition::Condition,
-    credential::{CredentialKind, CredentialStatus},
-    duration::GoDuration,
+    artifact::Artifact, condition::Condition, credential::CredentialStatus, duration::GoDuration,
+    registry_access::RegistryAccess,
 };
 
-pub use crate::reference::OciRepositoryRef;
+pub use crate::{
+    reference::OciRepositoryRef,
+    registry_access::{LocalObjectReference, Provider},
+};
 
 /// API group of the kind.
 pub const GROUP: &str = "source.toolkit.fluxcd.io";
@@ -78,36 +81,12 @@ pub struct OciRepositorySpec {
     /// Which layer to take and what to do with it. By default the first layer is extracted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer_selector: Option<LayerSelector>,
-    /// Where ambient credentials come from: `generic` means none, the others name a cloud.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::provider")]
-    pub provider: Option<Provider>,
-    /// Kind of the credential that is minted for this object and presented to the registry. Absent means a pull secret,
-    /// or none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::credential_kind")]
-    pub credential: Option<CredentialKind>,
-    /// Whom the minted token is for, as the registry knows itself. Required with a credential that is a token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "crate::schema::audiences")]
-    pub audiences: Option<Vec<String>>,
-    /// Secret of type `kubernetes.io/dockerconfigjson` with the registry's login.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_ref: Option<LocalObjectReference>,
+    /// As whom and how the registry is asked.
+    #[serde(flatten)]
+    pub access: RegistryAccess,
     /// Signature that the artifact must carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify: Option<Verify>,
-    /// ServiceAccount in the object's namespace: its token is presented with `credential: ServiceAccountToken`, its
-    /// image pull secrets are used without a credential.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service_account_name: Option<String>,
-    /// Secret with the registry's CA certificate (`ca.crt`), and optionally a client certificate and key (`tls.crt`,
-    /// `tls.key`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cert_secret_ref: Option<LocalObjectReference>,
-    /// Secret with the proxy's `address` and optionally `username` and `password`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy_secret_ref: Option<LocalObjectReference>,
     /// Time between two looks at the registry, for example `5m`. Some jitter is added.
     #[schemars(schema_with = "crate::schema::interval")]
     pub interval: GoDuration,
@@ -118,19 +97,9 @@ pub struct OciRepositorySpec {
     /// Patterns in gitignore syntax of files to leave out of the artifact. Absent means a built-in list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore: Option<String>,
-    /// Use plain HTTP.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub insecure: bool,
     /// Leave the object alone; what is stored stays served.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-}
-
-/// Name of an object in the same namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub struct LocalObjectReference {
-    /// Name of the object.
-    pub name: String,
 }
 
 /// Which layer of the manifest becomes the artifact.
@@ -167,24 +136,6 @@ pub enum LayerOperation {
     Extract,
     /// Keep the bytes.
     Copy,
-    /// A word of another version.
-    #[serde(other)]
-    Unknown,
-}
-
-/// Where ambient credentials come from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// From nowhere: only what the object names.
-    #[default]
-    Generic,
-    /// Amazon Web Services.
-    Aws,
-    /// Microsoft Azure.
-    Azure,
-    /// Google Cloud.
-    Gcp,
     /// A word of another version.
     #[serde(other)]
     Unknown,
@@ -270,15 +221,14 @@ impl OciRepositorySpec {
     pub fn timeout(&self) -> GoDuration {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT)
     }
+}
 
-    /// The provider, `generic` when the object names none.
-    pub fn provider(&self) -> Provider {
-        self.provider.unwrap_or_default()
-    }
+/// The shared fields read like the spec's own, as they stand in manifests.
+impl Deref for OciRepositorySpec {
+    type Target = RegistryAccess;
 
-    /// The account's name; an empty one counts as absent.
-    pub fn service_account_name(&self) -> Option<&str> {
-        self.service_account_name.as_deref().filter(|name| !name.is_empty())
+    fn deref(&self) -> &RegistryAccess {
+        &self.access
     }
 }
 

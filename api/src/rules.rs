@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     credential::CredentialKind,
-    oci_repository::{OciRepositorySpec, Provider},
+    registry_access::{Provider, RegistryAccess},
 };
 
 /// Most items in `audiences`.
@@ -128,7 +128,7 @@ impl CredentialRule {
         }
     }
 
-    fn broken(self, spec: &OciRepositorySpec) -> bool {
+    fn broken(self, spec: &RegistryAccess) -> bool {
         use CredentialKind::{ServiceAccountToken, SpiffeCertificate, Unknown};
         let credential = spec.credential;
         let audiences = spec.audiences.as_deref();
@@ -156,8 +156,8 @@ impl CredentialRule {
     }
 }
 
-/// The first rule that `spec` breaks, in the order of the enum; an unknown kind comes before all others.
-pub fn credential_contradictions(spec: &OciRepositorySpec) -> Result<(), CredentialRule> {
+/// The first rule that a spec breaks, in the order of the enum; an unknown kind comes before all others.
+pub fn credential_contradictions(spec: &RegistryAccess) -> Result<(), CredentialRule> {
     use CredentialRule::{AudienceLength, DuplicateAudience, TooManyAudiences, UnknownKind};
     let schema = [TooManyAudiences, AudienceLength, DuplicateAudience];
     let rules = std::iter::once(UnknownKind).chain(CredentialRule::CEL).chain(schema);

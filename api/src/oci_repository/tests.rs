@@ -4,7 +4,7 @@ use kube::Resource;
 use serde_json::json;
 
 use super::*;
-use crate::reference::Selection;
+use crate::{credential::CredentialKind, reference::Selection};
 
 fn decode(object: serde_json::Value) -> OciRepository {
     serde_json::from_value(object).unwrap()

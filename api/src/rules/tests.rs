@@ -4,6 +4,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::oci_repository::OciRepositorySpec;
 
 fn spec(fields: &Value) -> OciRepositorySpec {
     let mut object = json!({"url": "oci://registry.example.org/apps/web", "interval": "5m"});
