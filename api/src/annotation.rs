@@ -23,6 +23,9 @@ pub const EVENT_DIGEST: &str = "source.toolkit.fluxcd.io/digest";
 /// Event metadata: the revision that the OCI annotations name as the artifact's origin.
 pub const EVENT_ORIGIN_REVISION: &str = "source.toolkit.fluxcd.io/originRevision";
 
+/// Prefix of the event metadata of the image kinds.
+pub const EVENT_IMAGE_PREFIX: &str = "image.toolkit.fluxcd.io/";
+
 /// OCI annotation: where the content came from.
 pub const OCI_SOURCE: &str = "org.opencontainers.image.source";
 

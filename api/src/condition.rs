@@ -1,4 +1,4 @@
-//! Condition types and reasons of an OCIRepository, and the order in which conditions are summarised into `Ready`.
+//! Condition types and reasons, and the order in which those of an OCIRepository are summarised into `Ready`.
 //!
 //! The words are Flux's, because dashboards, alerts and the flux CLI know them; the ones that came with `credential`
 //! are marked. The functions here are tables, the controller decides what is set when.
@@ -36,6 +36,9 @@ pub const OWNED: [&str; 8] = [
     RECONCILING,
     STALLED,
 ];
+
+/// The same of the image kinds, whose `Ready` is no summary.
+pub const OWNED_BY_IMAGES: [&str; 3] = [READY, RECONCILING, STALLED];
 
 /// The types that `Ready` summarises, in descending priority.
 pub const SUMMARY_ORDER: [&str; 7] = [
@@ -114,6 +117,18 @@ pub mod reason {
     pub const PROVIDER_NOT_SUPPORTED: &str = "ProviderNotSupported";
     /// Added here: the manifest's annotations are too large for a status.
     pub const METADATA_TOO_LARGE: &str = "MetadataTooLarge";
+    /// Image kinds: the name of the image cannot be used.
+    pub const IMAGE_URL_INVALID: &str = "ImageURLInvalid";
+    /// Image kinds: something else went wrong.
+    pub const FAILURE: &str = "Failure";
+    /// Image policies: the ImageRepository is missing or has no tags.
+    pub const DEPENDENCY_NOT_READY: &str = "DependencyNotReady";
+    /// Image policies: the ImageRepository may not be used from here.
+    pub const ACCESS_DENIED: &str = "AccessDenied";
+    /// Image policies: the rule cannot be used.
+    pub const INVALID_POLICY: &str = "InvalidPolicy";
+    /// Image policies: digests are to be looked up again and again, but not how often.
+    pub const INTERVAL_NOT_CONFIGURED: &str = "IntervalNotConfigured";
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The `CustomResourceDefinition` that is shipped, made from the types.
+//! The `CustomResourceDefinition`s that are shipped, made from the types.
 //!
 //! What the derive macro yields is brought into the form that Flux's generator has: optional fields are not nullable,
 //! the fields every object has are declared, and `status` has a default, so that an object no pass has seen yet reads
@@ -13,19 +13,36 @@ use k8s_openapi::{
 use kube::CustomResourceExt;
 use serde_json::json;
 
-use crate::oci_repository::{KIND, OciRepository};
+use crate::{image_policy::ImagePolicy, image_repository::ImageRepository, oci_repository::OciRepository};
 
 /// Name of the CRD of [`OciRepository`].
 pub const OCI_REPOSITORY_CRD: &str = "ocirepositories.source.toolkit.fluxcd.io";
+/// Name of the CRD of [`ImageRepository`].
+pub const IMAGE_REPOSITORY_CRD: &str = "imagerepositories.image.toolkit.fluxcd.io";
+/// Name of the CRD of [`ImagePolicy`].
+pub const IMAGE_POLICY_CRD: &str = "imagepolicies.image.toolkit.fluxcd.io";
 
 /// The definition of the kind `OCIRepository`.
 pub fn oci_repository() -> CustomResourceDefinition {
-    let mut crd = OciRepository::crd();
+    finished(OciRepository::crd())
+}
+
+/// The definition of the kind `ImageRepository`.
+pub fn image_repository() -> CustomResourceDefinition {
+    finished(ImageRepository::crd())
+}
+
+/// The definition of the kind `ImagePolicy`.
+pub fn image_policy() -> CustomResourceDefinition {
+    finished(ImagePolicy::crd())
+}
+
+fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd.metadata = ObjectMeta {
         labels: Some([("app.kubernetes.io/part-of".to_owned(), "mintmark".to_owned())].into()),
         ..crd.metadata
     };
-    crd.spec.names.list_kind = Some(format!("{KIND}List"));
+    crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
     for version in &mut crd.spec.versions {
         if let Some(root) = version
             .schema
@@ -78,35 +95,38 @@ fn normalise(schema: &mut JSONSchemaProps) {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::rules::CredentialRule;
 
-    fn version_schema() -> serde_json::Value {
-        let crd = serde_json::to_value(oci_repository()).unwrap();
+    fn version_schema(crd: &CustomResourceDefinition) -> serde_json::Value {
+        let crd = serde_json::to_value(crd).unwrap();
         crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
     }
 
-    #[test]
-    fn its_name_is_the_constant() {
-        assert_eq!(oci_repository().metadata.name.as_deref(), Some(OCI_REPOSITORY_CRD));
-    }
-
-    #[test]
-    fn status_starts_unobserved() {
+    #[rstest]
+    #[case(oci_repository(), OCI_REPOSITORY_CRD)]
+    #[case(image_repository(), IMAGE_REPOSITORY_CRD)]
+    #[case(image_policy(), IMAGE_POLICY_CRD)]
+    fn every_definition_is_named_starts_unobserved_and_has_nothing_nullable(
+        #[case] crd: CustomResourceDefinition,
+        #[case] name: &str,
+    ) {
+        assert_eq!(crd.metadata.name.as_deref(), Some(name));
+        let schema = version_schema(&crd);
         assert_eq!(
-            version_schema()["properties"]["status"]["default"],
+            schema["properties"]["status"]["default"],
             json!({"observedGeneration": -1})
         );
+        assert!(!schema.to_string().contains("nullable"));
     }
 
-    #[test]
-    fn nothing_is_nullable() {
-        assert!(!version_schema().to_string().contains("nullable"));
-    }
-
-    #[test]
-    fn every_rule_is_there_with_its_message() {
-        let schema = version_schema();
+    #[rstest]
+    #[case(oci_repository())]
+    #[case(image_repository())]
+    fn every_credential_rule_is_there_with_its_message(#[case] crd: CustomResourceDefinition) {
+        let schema = version_schema(&crd);
         let rules = schema["properties"]["spec"]["x-kubernetes-validations"]
             .as_array()
             .unwrap();

@@ -1,8 +1,8 @@
-//! The Kubernetes types of mintmark: the `OCIRepository` of group `source.toolkit.fluxcd.io` with the fields
-//! `credential` and `audiences`, its conditions, and the small value types they are made of.
+//! The Kubernetes types of mintmark: Flux's `OCIRepository`, `ImageRepository` and `ImagePolicy`, their conditions, and
+//! the small value types they are made of. The kinds that ask a registry have the fields `credential` and `audiences`.
 //!
 //! Nothing here reads a clock, a socket or a file. Field names, defaults and patterns are those of Flux's own
-//! definition, so that every consumer of the kind keeps working; the additions are listed in [`oci_repository`].
+//! definitions, so that every consumer of the kinds keeps working; the additions are listed in each kind's module.
 
 pub mod annotation;
 pub mod artifact;
@@ -11,6 +11,8 @@ pub mod crd;
 pub mod credential;
 pub mod digest;
 pub mod duration;
+pub mod image_policy;
+pub mod image_repository;
 pub mod oci_repository;
 pub mod reference;
 pub mod registry_access;
@@ -19,3 +21,4 @@ pub mod rules;
 mod schema;
 
 pub use rules::{CredentialRule, credential_contradictions};
+pub use schema::CelRule;

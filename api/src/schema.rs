@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     credential::CredentialKind,
+    image_policy::{ALWAYS_WITHOUT_INTERVAL, INTERVAL_WITHOUT_ALWAYS},
+    image_repository::{DEFAULT_EXCLUSION_LIST, MAX_EXCLUSIONS},
     rules::{CredentialRule, MAX_AUDIENCE_LEN, MAX_AUDIENCES},
 };
 
@@ -20,6 +22,35 @@ pub(crate) fn interval(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn timeout(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": r"^([0-9]+(\.[0-9]+)?(ms|s|m))+$", "default": "60s"})
+}
+
+/// The timeout of a scan, whose default is another field.
+pub(crate) fn scan_timeout(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = timeout(generator);
+    schema.remove("default");
+    schema
+}
+
+pub(crate) fn exclusion_list(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {"type": "string"},
+        "maxItems": MAX_EXCLUSIONS,
+        "default": DEFAULT_EXCLUSION_LIST,
+    })
+}
+
+pub(crate) fn order(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["asc", "desc"], "default": "asc"})
+}
+
+pub(crate) fn digest_reflection_policy(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "enum": ["Always", "IfNotPresent", "Never"], "default": "Never"})
+}
+
+/// Without the bounds of a machine word, which Flux does not state.
+pub(crate) fn integer(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "integer"})
 }
 
 pub(crate) fn provider(_: &mut SchemaGenerator) -> Schema {
@@ -90,6 +121,32 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
             },
         },
     })
+}
+
+/// A rule of a definition, over `spec` as `self`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CelRule {
+    /// True when it is kept.
+    pub rule: &'static str,
+    /// What the user is told.
+    pub message: &'static str,
+}
+
+/// Adds the two rules about the interval of an image policy.
+pub(crate) fn add_interval_rules(schema: &mut Schema) {
+    let rules = [INTERVAL_WITHOUT_ALWAYS, ALWAYS_WITHOUT_INTERVAL];
+    let rules = rules.map(|rule| json!({"rule": rule.rule, "message": rule.message}));
+    schema.insert("x-kubernetes-validations".to_owned(), json!(rules));
+}
+
+/// Longest name of an account, where Flux's definition limits it.
+const MAX_ACCOUNT_NAME: usize = 253;
+
+/// Limits `serviceAccountName`, which only some kinds do.
+pub(crate) fn limit_account_name(schema: &mut Schema) {
+    if let Some(Value::Object(name)) = schema.pointer_mut("/properties/serviceAccountName") {
+        name.insert("maxLength".to_owned(), json!(MAX_ACCOUNT_NAME));
+    }
 }
 
 /// Adds the rules of [`CredentialRule::CEL`] to the schema of `spec`.

@@ -9,7 +9,10 @@
 
 use std::{fs, path::PathBuf};
 
-use mintmark_api::{CredentialRule, condition, credential_contradictions, oci_repository::OciRepository};
+use mintmark_api::{
+    CredentialRule, condition, credential_contradictions, image_policy::ImagePolicy, image_repository::ImageRepository,
+    oci_repository::OciRepository,
+};
 use serde::Deserialize;
 
 fn read(path: &str) -> String {
@@ -51,6 +54,19 @@ fn samples_decode_and_break_no_rule() {
         assert_eq!(credential_contradictions(&object.spec), Ok(()));
         assert!(object.spec.credential.is_some());
     }
+}
+
+#[test]
+fn the_samples_of_images_decode_and_belong_together() {
+    let repository: ImageRepository =
+        serde_yaml_ng::from_str(&read("config/samples/images/image_repository.yaml")).unwrap();
+    assert_eq!(credential_contradictions(&repository.spec), Ok(()));
+    assert!(repository.spec.credential.is_some());
+    let policy: ImagePolicy = serde_yaml_ng::from_str(&read("config/samples/images/image_policy.yaml")).unwrap();
+    assert_eq!(policy.spec.interval_contradiction(), None);
+    assert_eq!(policy.spec.image_repository_ref.namespace(), None);
+    assert_eq!(Some(policy.spec.image_repository_ref.name), repository.metadata.name);
+    assert_eq!(policy.metadata.namespace, repository.metadata.namespace);
 }
 
 #[test]

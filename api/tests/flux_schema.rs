@@ -1,20 +1,31 @@
-//! Compares the shipped definition with the facts of Flux's own one (1.9.1, descriptions left out): everything of
-//! Flux's must be there unchanged, and everything beyond it must be on the list of additions below.
+//! Compares the shipped definitions with the facts of Flux's own ones (source-controller 1.9.1, image-reflector-controller
+//! 1.2, descriptions left out): everything of Flux's must be there unchanged, and everything beyond it must be on a list
+//! of additions below.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use mintmark_api::crd;
+use rstest::rstest;
 use serde_json::Value;
 
-/// JSON pointers of what this project adds. A pointer stands for everything below it.
-const ADDED: [&str; 10] = [
+/// JSON pointers of what every definition has beyond Flux's. A pointer stands for everything below it.
+const ADDED_TO_ALL: [&str; 4] = [
     // Flux carries the first of these from 1.10 on.
     "/metadata/annotations/kustomize.toolkit.fluxcd.io~1substitute",
     "/metadata/annotations/kustomize.toolkit.fluxcd.io~1ssa",
     "/metadata/labels",
     // A spec is required: an object without one can only fail.
     "/spec/versions/0/schema/openAPIV3Schema/required",
+];
+
+/// What the kinds have that ask a registry.
+const ADDED_WITH_CREDENTIAL: [&str; 4] = [
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/credential",
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/audiences",
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/x-kubernetes-validations",
     "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/credential",
+];
+
+const ADDED_TO_OCI_REPOSITORY: [&str; 2] = [
     // Flux has it from 1.10 on.
     "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/sourceVerificationFingerprint",
     "/spec/versions/0/additionalPrinterColumns/4",
@@ -70,16 +81,31 @@ fn without_descriptions(value: &mut Value, names: bool) {
     }
 }
 
-#[test]
-fn ours_is_fluxs_and_the_listed_additions() {
-    let flux: Value = serde_json::from_str(include_str!("flux-1.9.1.json")).unwrap();
-    let mut ours = serde_json::to_value(mintmark_api::crd::oci_repository()).unwrap();
+#[rstest]
+#[case::oci_repository(
+    include_str!("flux-1.9.1.json"),
+    crd::oci_repository(),
+    [ADDED_WITH_CREDENTIAL.as_slice(), &ADDED_TO_OCI_REPOSITORY].concat(),
+)]
+#[case::image_repository(
+    include_str!("flux-1.2-imagerepositories.json"),
+    crd::image_repository(),
+    ADDED_WITH_CREDENTIAL.to_vec(),
+)]
+#[case::image_policy(include_str!("flux-1.2-imagepolicies.json"), crd::image_policy(), vec![])]
+fn ours_is_fluxs_and_the_listed_additions(
+    #[case] flux: &str,
+    #[case] ours: CustomResourceDefinition,
+    #[case] added: Vec<&str>,
+) {
+    let flux: Value = serde_json::from_str(flux).unwrap();
+    let mut ours = serde_json::to_value(ours).unwrap();
     without_descriptions(&mut ours, false);
 
     let mut found = Vec::new();
     differences(&flux, &ours, "", &mut found);
     found.sort();
-    let mut expected: Vec<String> = ADDED.iter().chain(&LEFT_OUT).map(ToString::to_string).collect();
-    expected.sort();
+    let mut expected: Vec<&str> = [added.as_slice(), &ADDED_TO_ALL, &LEFT_OUT].concat();
+    expected.sort_unstable();
     assert_eq!(found, expected);
 }

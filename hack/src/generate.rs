@@ -1,11 +1,12 @@
 //! `cargo xtask generate`: writes the files under `config/` that are made from types, or tells whether they differ.
 //!
-//! Today that is `config/crd/` and the patch of `config/flux-patch/`. A unit test runs the check, so a change of the types without a new definition fails.
+//! Today that is `config/crd/` and the patches of `config/flux-patch/`. A unit test runs the check, so a change of the types without a new definition fails.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use mintmark_api::crd;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -20,15 +21,28 @@ struct Generated {
 /// Writes every generated file; with `check`, writes nothing and fails naming the files that differ.
 pub fn generate(check: bool) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let oci_repository = mintmark_api::crd::oci_repository();
+    let oci_repository = crd::oci_repository();
+    let image_repository = crd::image_repository();
     let files = [
         Generated {
             path: "config/crd/source.toolkit.fluxcd.io_ocirepositories.yaml",
             text: yaml(&oci_repository)?,
         },
         Generated {
+            path: "config/crd/image.toolkit.fluxcd.io_imagerepositories.yaml",
+            text: yaml(&image_repository)?,
+        },
+        Generated {
+            path: "config/crd/image.toolkit.fluxcd.io_imagepolicies.yaml",
+            text: yaml(&crd::image_policy())?,
+        },
+        Generated {
             path: "config/flux-patch/ocirepositories.yaml",
             text: yaml(&our_fields(&oci_repository)?)?,
+        },
+        Generated {
+            path: "config/flux-patch/imagerepositories.yaml",
+            text: yaml(&our_fields(&image_repository)?)?,
         },
     ];
     let mut differing = Vec::new();
@@ -49,11 +63,11 @@ pub fn generate(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// A JSON patch (RFC 6902) that gives Flux's definition of the same kind what ours has more: the fields, their rules and
-/// their column. It fails where the first version is not the one that is meant.
-fn our_fields(crd: &CustomResourceDefinition) -> Result<Value> {
+/// A JSON patch (RFC 6902) that gives Flux's definition of the same kind what ours has more: the fields, their rules and,
+/// where ours has one, their column. It fails where the first version is not the one that is meant.
+fn our_fields(definition: &CustomResourceDefinition) -> Result<Value> {
     const SCHEMA: &str = "/spec/versions/0/schema/openAPIV3Schema/properties";
-    let crd = serde_json::to_value(crd).context("a definition does not serialise")?;
+    let crd = serde_json::to_value(definition).context("a definition does not serialise")?;
     let at = |path: String| -> Result<Value> {
         let value = crd
             .pointer(&path)
@@ -70,15 +84,16 @@ fn our_fields(crd: &CustomResourceDefinition) -> Result<Value> {
         .into_iter()
         .flatten()
         .find(|column| column.pointer("/jsonPath").and_then(Value::as_str) == Some(".spec.credential"));
-    let column = column.context("our definition has no column of the credential")?;
-    Ok(json!([
-        {"op": "test", "path": "/spec/versions/0/name", "value": version},
+    let column = column
+        .map(|column| json!({"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column}));
+    let operations = [
+        json!({"op": "test", "path": "/spec/versions/0/name", "value": version}),
         at(format!("{SCHEMA}/spec/properties/credential"))?,
         at(format!("{SCHEMA}/spec/properties/audiences"))?,
         at(format!("{SCHEMA}/spec/x-kubernetes-validations"))?,
         at(format!("{SCHEMA}/status/properties/credential"))?,
-        {"op": "add", "path": "/spec/versions/0/additionalPrinterColumns/-", "value": column},
-    ]))
+    ];
+    Ok(operations.into_iter().chain(column).collect())
 }
 
 /// YAML with sorted keys, so that the text does not depend on the order of fields in a library.

@@ -1,5 +1,6 @@
 //! Support for the end-to-end suites: servers that misbehave on order, builders, and what several suites share.
 
+pub mod admission;
 pub mod black_hole;
 pub mod clock;
 pub mod command;

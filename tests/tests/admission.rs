@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail the test")]
 
 use std::{
+    fmt::Debug,
     path::Path,
     time::{Duration, Instant},
 };
@@ -16,15 +17,23 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client,
-    api::{DynamicObject, ListParams, PostParams},
+    Api, Client, Resource,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{ApiResource, Status},
 };
-use mintmark_api::{CredentialRule, crd::OCI_REPOSITORY_CRD, oci_repository::OciRepository};
+use mintmark_api::{
+    CredentialRule,
+    crd::{IMAGE_POLICY_CRD, IMAGE_REPOSITORY_CRD, OCI_REPOSITORY_CRD},
+    image_policy::{self, ALWAYS_WITHOUT_INTERVAL, INTERVAL_WITHOUT_ALWAYS, ImagePolicy},
+    image_repository::{self, ImageRepository, MAX_EXCLUSIONS},
+    oci_repository::{self, OciRepository},
+};
 use mintmark_hack::{
     cluster::{self, Cluster},
     manifests::{self, Placement},
 };
+use mintmark_tests::admission::{self, with};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Bound of the wait for an admission policy to be in force.
@@ -43,37 +52,38 @@ async fn create_namespace(client: &Client, name: &str) {
         .unwrap();
 }
 
-/// Creates the object without storing it, and returns it as the API server completed it.
-async fn admit(client: &Client, fields: Value) -> Result<Value, Box<Status>> {
-    let mut spec = json!({"url": "oci://registry.example.org/team/web", "interval": "5m"});
-    spec.as_object_mut()
-        .unwrap()
-        .extend(fields.as_object().unwrap().clone());
-    let object = json!({
-        "apiVersion": "source.toolkit.fluxcd.io/v1",
-        "kind": "OCIRepository",
-        "metadata": {"name": "web", "namespace": "default"},
-        "spec": spec,
-    });
-    let resource = ApiResource::erase::<OciRepository>(&());
-    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
-    let dry_run = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    match objects.create(&dry_run, &serde_json::from_value(object).unwrap()).await {
-        Ok(object) => Ok(object.data),
-        Err(kube::Error::Api(status)) => Err(status),
-        Err(error) => panic!("{error}"),
+/// Asks for an object of a kind that has a registry, with these fields in its spec.
+async fn admit(client: &Client, kind: &str, fields: &Value) -> Result<Value, Box<Status>> {
+    let none = json!({});
+    match kind {
+        oci_repository::KIND => {
+            let base = json!({"url": "oci://registry.example.org/team/web", "interval": "5m"});
+            admission::admit::<OciRepository>(client, &none, &with(&base, fields)).await
+        }
+        image_repository::KIND => {
+            let base = json!({"image": "registry.example.org/team/web", "interval": "5m"});
+            admission::admit::<ImageRepository>(client, &none, &with(&base, fields)).await
+        }
+        _ => {
+            let base = json!({"imageRepositoryRef": {"name": "web"}, "policy": {"semver": {"range": "1.x"}}});
+            admission::admit::<ImagePolicy>(client, &none, &with(&base, fields)).await
+        }
     }
 }
 
-#[tokio::test]
-async fn contradictions_are_refused_each_with_its_own_message() {
+/// A client of a cluster with our definitions.
+async fn defined() -> Client {
     let client = Cluster::shared().await.unwrap().client().await.unwrap();
     manifests::apply(&client, config("crd")).await.unwrap();
+    client
+}
+
+const WITH_REGISTRY: [&str; 2] = [oci_repository::KIND, image_repository::KIND];
+
+/// Combinations that are refused, and the rule that says so.
+fn contradictions() -> Vec<(CredentialRule, Value)> {
     let certificate = "SpiffeCertificate";
-    let vectors = [
+    vec![
         (CredentialRule::AudiencesRequired, json!({"credential": "SpiffeJWT"})),
         (
             CredentialRule::AudiencesRequired,
@@ -108,17 +118,21 @@ async fn contradictions_are_refused_each_with_its_own_message() {
             CredentialRule::Insecure,
             json!({"credential": certificate, "insecure": true}),
         ),
-    ];
-    for (rule, fields) in &vectors {
-        let status = admit(&client, fields.clone()).await.unwrap_err();
-        assert_eq!(status.code, 422, "{fields}");
-        assert!(status.message.contains(rule.message()), "{fields}: {}", status.message);
-        for other in CredentialRule::CEL.iter().filter(|other| *other != rule) {
-            assert!(
-                !status.message.contains(other.message()),
-                "{fields}: {}",
-                status.message
-            );
+    ]
+}
+
+#[tokio::test]
+async fn contradictions_are_refused_each_with_its_own_message() {
+    let client = defined().await;
+    let vectors = contradictions();
+    for kind in WITH_REGISTRY {
+        for (rule, fields) in &vectors {
+            let status = admit(&client, kind, fields).await.unwrap_err();
+            assert_eq!(status.code, 422, "{kind} {fields}");
+            let told = CredentialRule::CEL
+                .iter()
+                .filter(|rule| status.message.contains(rule.message()));
+            assert_eq!(told.collect::<Vec<_>>(), [rule], "{kind} {fields}: {}", status.message);
         }
     }
     for rule in CredentialRule::CEL {
@@ -130,43 +144,108 @@ async fn contradictions_are_refused_each_with_its_own_message() {
 }
 
 #[tokio::test]
-async fn malformed_values_are_refused() {
-    let client = Cluster::shared().await.unwrap().client().await.unwrap();
-    manifests::apply(&client, config("crd")).await.unwrap();
-    let many: Vec<_> = (0..17).map(|number| number.to_string()).collect();
+async fn a_policys_interval_goes_with_always_and_with_nothing_else() {
+    let client = defined().await;
     let vectors = [
-        ("spec.credential", json!({"credential": "ClientSecret"})),
+        (INTERVAL_WITHOUT_ALWAYS, json!({"interval": "5m"})),
         (
-            "spec.audiences[1]",
-            json!({"credential": "SpiffeJWT", "audiences": ["a", "a"]}),
+            INTERVAL_WITHOUT_ALWAYS,
+            json!({"interval": "5m", "digestReflectionPolicy": "IfNotPresent"}),
+        ),
+        (ALWAYS_WITHOUT_INTERVAL, json!({"digestReflectionPolicy": "Always"})),
+    ];
+    for (rule, fields) in vectors {
+        let status = admit(&client, image_policy::KIND, &fields).await.unwrap_err();
+        assert_eq!(status.code, 422, "{fields}");
+        let rules = [INTERVAL_WITHOUT_ALWAYS, ALWAYS_WITHOUT_INTERVAL];
+        let told = rules.iter().filter(|rule| status.message.contains(rule.message));
+        assert_eq!(told.collect::<Vec<_>>(), [&rule], "{fields}: {}", status.message);
+    }
+}
+
+/// The field that a malformed value is refused for.
+async fn assert_malformed(client: &Client, kind: &str, field: &str, fields: Value) {
+    let status = admit(client, kind, &fields).await.unwrap_err();
+    assert!(status.message.contains(field), "{kind} {fields}: {}", status.message);
+}
+
+#[tokio::test]
+async fn malformed_values_are_refused() {
+    let client = defined().await;
+    let many: Vec<_> = (0..17).map(|number| number.to_string()).collect();
+    let jwt = |audiences: Value| json!({"credential": "SpiffeJWT", "audiences": audiences});
+    for kind in WITH_REGISTRY {
+        let vectors = [
+            ("spec.credential", json!({"credential": "ClientSecret"})),
+            ("spec.audiences[1]", jwt(json!(["a", "a"]))),
+            ("spec.audiences[0]", jwt(json!([""]))),
+            ("spec.audiences[0]", jwt(json!(["a".repeat(256)]))),
+            ("spec.audiences", jwt(json!(many))),
+            ("spec.interval", json!({"interval": "1d"})),
+            ("spec.timeout", json!({"timeout": "1h"})),
+        ];
+        for (field, fields) in vectors {
+            assert_malformed(&client, kind, field, fields).await;
+        }
+    }
+    let patterns = vec!["a"; MAX_EXCLUSIONS + 1];
+    let vectors = [
+        (
+            oci_repository::KIND,
+            "spec.url",
+            json!({"url": "https://registry.example.org/team/web"}),
         ),
         (
-            "spec.audiences[0]",
-            json!({"credential": "SpiffeJWT", "audiences": [""]}),
-        ),
-        (
-            "spec.audiences[0]",
-            json!({"credential": "SpiffeJWT", "audiences": ["a".repeat(256)]}),
-        ),
-        ("spec.audiences", json!({"credential": "SpiffeJWT", "audiences": many})),
-        ("spec.url", json!({"url": "https://registry.example.org/team/web"})),
-        ("spec.interval", json!({"interval": "1d"})),
-        ("spec.timeout", json!({"timeout": "1h"})),
-        (
+            oci_repository::KIND,
             "spec.layerSelector.operation",
             json!({"layerSelector": {"operation": "link"}}),
         ),
+        (image_repository::KIND, "spec.image", json!({"image": null})),
+        (
+            image_repository::KIND,
+            "spec.exclusionList",
+            json!({"exclusionList": patterns}),
+        ),
+        (
+            image_repository::KIND,
+            "spec.serviceAccountName",
+            json!({"serviceAccountName": "a".repeat(254)}),
+        ),
+        (
+            image_repository::KIND,
+            "spec.accessFrom.namespaceSelectors",
+            json!({"accessFrom": {}}),
+        ),
+        (image_policy::KIND, "spec.policy", json!({"policy": null})),
+        (
+            image_policy::KIND,
+            "spec.policy.semver.range",
+            json!({"policy": {"semver": {}}}),
+        ),
+        (
+            image_policy::KIND,
+            "spec.policy.numerical.order",
+            json!({"policy": {"numerical": {"order": "ASC"}}}),
+        ),
+        (
+            image_policy::KIND,
+            "spec.imageRepositoryRef",
+            json!({"imageRepositoryRef": null}),
+        ),
+        (
+            image_policy::KIND,
+            "spec.digestReflectionPolicy",
+            json!({"digestReflectionPolicy": "Sometimes"}),
+        ),
     ];
-    for (field, fields) in vectors {
-        let status = admit(&client, fields.clone()).await.unwrap_err();
-        assert!(status.message.contains(field), "{fields}: {}", status.message);
+    for (kind, field, fields) in vectors {
+        assert_malformed(&client, kind, field, fields).await;
     }
 }
 
 #[tokio::test]
 async fn what_is_allowed_is_admitted_with_defaults() {
-    let client = Cluster::shared().await.unwrap().client().await.unwrap();
-    manifests::apply(&client, config("crd")).await.unwrap();
+    let client = defined().await;
     let vectors = [
         json!({}),
         json!({"credential": "ServiceAccountToken", "audiences": ["a", "b"], "serviceAccountName": "a"}),
@@ -175,16 +254,29 @@ async fn what_is_allowed_is_admitted_with_defaults() {
         json!({"credential": "SpiffeCertificate", "insecure": false, "provider": "generic"}),
         json!({"secretRef": {"name": "s"}, "serviceAccountName": "a", "provider": "aws", "insecure": true}),
     ];
-    for fields in vectors {
-        let object = admit(&client, fields.clone())
+    for (kind, fields) in WITH_REGISTRY
+        .iter()
+        .flat_map(|kind| vectors.iter().map(move |fields| (kind, fields)))
+    {
+        let object = admit(&client, kind, fields)
             .await
-            .unwrap_or_else(|status| panic!("{fields}: {}", status.message));
-        assert_eq!(object["spec"]["timeout"], "60s");
+            .unwrap_or_else(|status| panic!("{kind} {fields}: {}", status.message));
         assert_eq!(object["status"]["observedGeneration"], -1);
         if fields.get("provider").is_none() {
             assert_eq!(object["spec"]["provider"], "generic");
         }
+        let (field, value) = match *kind {
+            oci_repository::KIND => ("timeout", json!("60s")),
+            _ => ("exclusionList", json!(["^.*\\.sig$"])),
+        };
+        assert_eq!(object["spec"][field], value, "{kind}");
     }
+    let fields = json!({"policy": {"alphabetical": {}}});
+    let policy = admit(&client, image_policy::KIND, &fields).await.unwrap();
+    assert_eq!(policy["spec"]["policy"]["alphabetical"]["order"], "asc");
+    assert_eq!(policy["spec"]["digestReflectionPolicy"], "Never");
+    let fields = json!({"digestReflectionPolicy": "Always", "interval": "10m"});
+    admit(&client, image_policy::KIND, &fields).await.unwrap();
 }
 
 /// A token request for the account `puller`, as `client`.
@@ -335,10 +427,30 @@ async fn referents_are_read_by_name_and_nothing_is_listed_that_need_not_be() {
     assert_eq!(code(own.list(&ListParams::default()).await), 403);
 
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let by_name = ListParams::default().fields(&format!("metadata.name={OCI_REPOSITORY_CRD}"));
-    assert_eq!(code(definitions.list(&by_name).await), 200);
+    for name in [OCI_REPOSITORY_CRD, IMAGE_REPOSITORY_CRD, IMAGE_POLICY_CRD] {
+        let by_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        assert_eq!(code(definitions.list(&by_name).await), 200);
+    }
     assert_eq!(code(definitions.list(&ListParams::default()).await), 403);
 
-    let objects: Api<OciRepository> = Api::all(client);
-    assert_eq!(code(objects.list(&ListParams::default()).await), 200);
+    assert_rights::<OciRepository>(&client).await;
+    assert_rights::<ImageRepository>(&client).await;
+    assert_rights::<ImagePolicy>(&client).await;
+}
+
+/// All objects of the kind may be listed, and their status may be written; none may be created or deleted.
+async fn assert_rights<K>(client: &Client)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &ApiResource::erase::<K>(&()));
+    assert_eq!(
+        code(Api::<K>::all(client.clone()).list(&ListParams::default()).await),
+        200
+    );
+    let patch = Patch::Merge(json!({"status": {"observedGeneration": 1}}));
+    let params = PatchParams::default();
+    assert_eq!(code(objects.patch("absent", &params, &patch).await), 404);
+    assert_eq!(code(objects.patch_status("absent", &params, &patch).await), 404);
+    assert_eq!(code(objects.delete("absent", &DeleteParams::default()).await), 403);
 }

@@ -1,6 +1,6 @@
 //! Side by side with Flux: its definition with our fields patched in, and the policy that keeps objects with a credential
 //! away from its source-controller. Both from `config/`, on a real API server that has Flux's definition.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of a test fail the test")]
+#![expect(clippy::unwrap_used, reason = "helpers of a test fail the test")]
 
 use std::{
     fs,
@@ -11,15 +11,20 @@ use std::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client,
-    api::{DynamicObject, PostParams},
-    core::ApiResource,
+    api::PostParams,
     runtime::{conditions, wait::await_condition},
 };
-use mintmark_api::{CredentialRule, crd::OCI_REPOSITORY_CRD, oci_repository::OciRepository};
+use mintmark_api::{
+    CredentialRule,
+    crd::{IMAGE_REPOSITORY_CRD, OCI_REPOSITORY_CRD},
+    image_repository::ImageRepository,
+    oci_repository::OciRepository,
+};
 use mintmark_hack::{
     cluster::{Cluster, ClusterOptions},
     manifests,
 };
+use mintmark_tests::admission::{self, with};
 use serde_json::{Value, json};
 
 /// How long the API server may take to use a new definition or policy: nothing tells when it does.
@@ -29,56 +34,63 @@ fn config(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(path)
 }
 
-/// A cluster with Flux's definition and, on top, our patch.
+/// A cluster with Flux's definitions and, on top, our patches.
 async fn patched_cluster() -> (Cluster, Client) {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let client = cluster.client().await.unwrap();
+    let sources = include_str!("../../api/tests/flux-1.9.1.json");
+    patch_definition(&client, sources, OCI_REPOSITORY_CRD, "flux-patch/ocirepositories.yaml").await;
+    let images = include_str!("../../api/tests/flux-1.2-imagerepositories.json");
+    patch_definition(
+        &client,
+        images,
+        IMAGE_REPOSITORY_CRD,
+        "flux-patch/imagerepositories.yaml",
+    )
+    .await;
+    (cluster, client)
+}
+
+async fn patch_definition(client: &Client, flux: &str, name: &str, patch: &str) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let flux = serde_json::from_str(include_str!("../../api/tests/flux-1.9.1.json")).unwrap();
+    let flux = serde_json::from_str(flux).unwrap();
     crds.create(&PostParams::default(), &flux).await.unwrap();
-    let text = fs::read_to_string(config("flux-patch/ocirepositories.yaml")).unwrap();
-    let patch: Value = serde_yaml_ng::from_str(&text).unwrap();
-    let uri = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{OCI_REPOSITORY_CRD}");
+    let patch: Value = serde_yaml_ng::from_str(&fs::read_to_string(config(patch)).unwrap()).unwrap();
+    let uri = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
     let request = http::Request::patch(uri)
         .header(http::header::CONTENT_TYPE, "application/json-patch+json")
         .body(serde_json::to_vec(&patch).unwrap())
         .unwrap();
     client.request::<Value>(request).await.unwrap();
-    let established = await_condition(crds, OCI_REPOSITORY_CRD, conditions::is_crd_established());
+    let established = await_condition(crds, name, conditions::is_crd_established());
     tokio::time::timeout(DEADLINE, established).await.unwrap().unwrap();
-    (cluster, client)
 }
 
-/// Creates the object without storing it.
+/// Asks for an OCIRepository with these labels and fields.
 async fn admit(client: &Client, labels: Value, fields: Value) -> Result<Value, String> {
-    let mut spec = json!({"url": "oci://registry.example.org/team/web", "interval": "5m"});
-    spec.as_object_mut()
-        .unwrap()
-        .extend(fields.as_object().unwrap().clone());
-    let object = json!({
-        "apiVersion": "source.toolkit.fluxcd.io/v1",
-        "kind": "OCIRepository",
-        "metadata": {"name": "web", "namespace": "default", "labels": labels},
-        "spec": spec,
-    });
-    let resource = ApiResource::erase::<OciRepository>(&());
-    let objects: Api<DynamicObject> = Api::namespaced_with(client.clone(), "default", &resource);
-    let dry_run = PostParams {
-        dry_run: true,
-        ..PostParams::default()
-    };
-    match objects.create(&dry_run, &serde_json::from_value(object).unwrap()).await {
-        Ok(object) => Ok(object.data),
-        Err(kube::Error::Api(status)) => Err(status.message),
-        Err(error) => panic!("{error}"),
-    }
+    let spec = with(
+        &json!({"url": "oci://registry.example.org/team/web", "interval": "5m"}),
+        &fields,
+    );
+    let answer = admission::admit::<OciRepository>(client, &labels, &spec).await;
+    answer.map_err(|status| status.message)
+}
+
+/// Asks for an ImageRepository with these labels and fields.
+async fn admit_image(client: &Client, labels: Value, fields: Value) -> Result<Value, String> {
+    let spec = with(
+        &json!({"image": "registry.example.org/team/web", "interval": "5m"}),
+        &fields,
+    );
+    let answer = admission::admit::<ImageRepository>(client, &labels, &spec).await;
+    answer.map_err(|status| status.message)
 }
 
 /// Asks until `wanted` likes the answer.
-async fn until(client: &Client, labels: Value, fields: Value, wanted: impl Fn(&Result<Value, String>) -> bool) {
+async fn until(mut ask: impl AsyncFnMut() -> Result<Value, String>, wanted: impl Fn(&Result<Value, String>) -> bool) {
     let deadline = Instant::now() + DEADLINE;
     loop {
-        let answer = admit(client, labels.clone(), fields.clone()).await;
+        let answer = ask().await;
         if wanted(&answer) {
             return;
         }
@@ -90,12 +102,13 @@ async fn until(client: &Client, labels: Value, fields: Value, wanted: impl Fn(&R
 async fn fluxs_definition_with_our_patch_keeps_our_fields_and_our_rules() {
     let (_cluster, client) = patched_cluster().await;
     let secured = json!({"credential": "SpiffeJWT", "audiences": ["registry.example.org"]});
-    until(&client, json!({}), secured, |answer| {
+    let is_kept = |answer: &Result<Value, String>| {
         answer
             .as_ref()
             .is_ok_and(|object| object["spec"]["credential"] == "SpiffeJWT")
-    })
-    .await;
+    };
+    until(async || admit(&client, json!({}), secured.clone()).await, is_kept).await;
+    until(async || admit_image(&client, json!({}), secured.clone()).await, is_kept).await;
     let refusal = admit(&client, json!({}), json!({"credential": "SpiffeJWT"}))
         .await
         .unwrap_err();
@@ -109,6 +122,9 @@ async fn fluxs_definition_with_our_patch_keeps_our_fields_and_our_rules() {
     assert!(refusal.contains("spec.credential"), "{refusal}");
     let plain = admit(&client, json!({}), json!({})).await.unwrap();
     assert_eq!(plain["spec"]["timeout"], "60s", "Flux's own defaults stay");
+    let both = json!({"credential": "SpiffeJWT", "audiences": ["r"], "secretRef": {"name": "s"}});
+    let refusal = admit_image(&client, json!({}), both).await.unwrap_err();
+    assert!(refusal.contains(CredentialRule::SecretRef.message()), "{refusal}");
 }
 
 #[tokio::test]
@@ -120,9 +136,12 @@ async fn beside_flux_a_credential_needs_our_label() {
     }
     let secured = json!({"credential": "SpiffeCertificate"});
     let refused = "spec.credential needs the label sharding.fluxcd.io/key: mintmark";
-    until(&client, json!({}), secured.clone(), |answer| {
-        answer.as_ref().is_err_and(|message| message.contains(refused))
-    })
+    let is_refused = |answer: &Result<Value, String>| answer.as_ref().is_err_and(|message| message.contains(refused));
+    until(async || admit(&client, json!({}), secured.clone()).await, is_refused).await;
+    until(
+        async || admit_image(&client, json!({}), secured.clone()).await,
+        is_refused,
+    )
     .await;
     let other = json!({"sharding.fluxcd.io/key": "shard1"});
     assert!(
@@ -131,10 +150,11 @@ async fn beside_flux_a_credential_needs_our_label() {
             .unwrap_err()
             .contains(refused)
     );
-    admit(&client, json!({"sharding.fluxcd.io/key": "mintmark"}), secured)
-        .await
-        .unwrap();
+    let ours = json!({"sharding.fluxcd.io/key": "mintmark"});
+    admit(&client, ours.clone(), secured.clone()).await.unwrap();
+    admit_image(&client, ours, secured).await.unwrap();
     admit(&client, json!({}), json!({})).await.unwrap();
+    admit_image(&client, json!({}), json!({})).await.unwrap();
 }
 
 /// Every file of `tests/fixtures/flux`, as the API server takes it: nothing is unknown to our definition, nothing refused.
