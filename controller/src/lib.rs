@@ -10,6 +10,7 @@ pub mod content;
 pub mod credential;
 pub mod issuing;
 pub mod notify;
+pub mod policy;
 pub mod publish;
 pub mod reconcile;
 pub mod registry;

@@ -51,6 +51,27 @@ impl TagFilter {
     pub fn matches(&self, tag: &str) -> bool {
         self.0.is_match(tag)
     }
+
+    /// Where the pattern is found in the tag, first and leftmost.
+    pub fn find<'a>(&self, tag: &'a str) -> Option<TagMatch<'a>> {
+        self.0.captures(tag).map(TagMatch)
+    }
+}
+
+/// What the groups of a pattern matched.
+#[derive(Debug)]
+pub struct TagMatch<'a>(regex::Captures<'a>);
+
+impl<'a> TagMatch<'a> {
+    /// The text of a group by its position; 0 is the whole match. Empty where there is none.
+    pub fn position(&self, position: usize) -> &'a str {
+        self.0.get(position).map_or("", |found| found.as_str())
+    }
+
+    /// The text of a group by its name. Empty where there is none.
+    pub fn name(&self, name: &str) -> &'a str {
+        self.0.name(name).map_or("", |found| found.as_str())
+    }
 }
 
 impl PartialEq for TagFilter {

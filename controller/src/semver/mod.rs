@@ -17,7 +17,7 @@ mod version;
 
 pub use self::{
     constraint::{Constraint, ConstraintError},
-    filter::{FilterError, TagFilter},
+    filter::{FilterError, TagFilter, TagMatch},
     newest::{Newest, TagForm, TagRange},
     version::Version,
 };

@@ -45,9 +45,15 @@ impl Newest {
         if range.filter.as_ref().is_some_and(|filter| !filter.matches(tag)) {
             return;
         }
+        self.offer_as(tag, tag);
+    }
+
+    /// Considers a tag whose version is to be read from `text`. There is no filter before it.
+    pub fn offer_as(&mut self, text: &str, tag: &str) {
+        let range = &self.range;
         let version = match range.form {
-            TagForm::HelmChart if tag.contains('_') => Version::of_tag(&tag.replace('_', "+")),
-            _ => Version::of_tag(tag),
+            TagForm::HelmChart if text.contains('_') => Version::of_tag(&text.replace('_', "+")),
+            _ => Version::of_tag(text),
         };
         let Some(version) = version.filter(|version| range.constraint.admits(version)) else {
             return;

@@ -1,0 +1,3 @@
+module mintmark.dev/policy
+
+go 1.26
