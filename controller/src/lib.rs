@@ -16,6 +16,7 @@ pub mod reconcile;
 pub mod registry;
 pub mod runtime;
 pub mod semver;
+pub mod tags;
 pub mod watch;
 
 #[cfg(test)]

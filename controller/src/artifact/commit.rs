@@ -66,6 +66,33 @@ impl Inner {
         Ok(())
     }
 
+    pub(super) fn confirm(&self, key: &ObjectKey, draft: &Draft) -> Result<Option<Arc<Record>>, StorageError> {
+        self.slots.with(key, |slot| {
+            let held = {
+                let offer = slot.offer();
+                let is_owner = offer.owner.as_deref() == Some(draft.binding.uid.as_str());
+                let current = offer.current.as_ref().filter(|_| is_owner);
+                current.map(|current| (Arc::clone(&current.record), current.hashed_at))
+            };
+            let Some((held, hashed_at)) = held.filter(|(held, _)| held.revision == draft.revision) else {
+                return Ok(None);
+            };
+            let mut record = Record::clone(&held);
+            record.binding.clone_from(&draft.binding);
+            record.scan.clone_from(&draft.scan);
+            if record.file_name()? != record.file.name {
+                return Ok(None);
+            }
+            self.replace_record(key, &record)?;
+            let record = Arc::new(record);
+            slot.offer_mut().current = Some(Current {
+                record: Arc::clone(&record),
+                hashed_at,
+            });
+            Ok(Some(record))
+        })
+    }
+
     /// Writes a record anew and moves it into place.
     pub(super) fn replace_record(&self, key: &ObjectKey, record: &Record) -> Result<(), StorageError> {
         let directory = self.disk.create_directory(key)?;

@@ -1,5 +1,6 @@
 //! The storage's directories and files, one operation each, without knowledge of what is served:
-//! `<root>/<kind>/<namespace>/<name>/` for artifacts and records, `<root>/.staging/` for what is being written.
+//! `<root>/<kind>/<namespace>/<name>/` for files and records, `<root>/.staging/` for what is being written (each kind has
+//! its own).
 
 use std::{
     ffi::OsStr,
@@ -15,20 +16,20 @@ use rustix::io::Errno;
 use super::{
     directory::Directory,
     error::StorageError,
-    key::{ObjectKey, file_name},
+    key::ObjectKey,
     record::{MAX_RECORD, Record},
+    storage::Contents,
 };
 
 pub(super) const RECORD: &str = ".record.json";
 pub(super) const LATEST: &str = "latest.tar.gz";
 const LATEST_NEW: &str = ".latest.new";
-const STAGING: &str = ".staging";
 
 /// The open root of a storage.
 #[derive(Debug)]
 pub(super) struct Disk {
     root_path: PathBuf,
-    kind_folder: &'static str,
+    contents: Contents,
     pub(super) root: Directory,
     pub(super) staging: Directory,
     next_staged: AtomicU64,
@@ -36,21 +37,21 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens or creates the root, and empties the staging directory of what an earlier process left unfinished.
-    pub(super) fn open(root_path: PathBuf, kind_folder: &'static str) -> Result<Self, StorageError> {
+    pub(super) fn open(root_path: PathBuf, contents: Contents) -> Result<Self, StorageError> {
         let failed = |path: &Path, source| StorageError::Directory {
             path: path.to_owned(),
             source,
         };
         let root = Directory::root(&root_path).map_err(|source| failed(&root_path, source))?;
-        let staging_path = root_path.join(STAGING);
-        root.remove(OsStr::new(STAGING))
+        let staging_path = root_path.join(contents.staging());
+        root.remove(OsStr::new(contents.staging()))
             .map_err(|source| failed(&staging_path, source))?;
         let staging = root
-            .open_or_create(STAGING)
+            .open_or_create(contents.staging())
             .map_err(|source| failed(&staging_path, source))?;
         Ok(Self {
             root_path,
-            kind_folder,
+            contents,
             root,
             staging,
             next_staged: AtomicU64::new(0),
@@ -58,16 +59,16 @@ impl Disk {
     }
 
     pub(super) fn staging_path(&self) -> PathBuf {
-        self.root_path.join(STAGING)
+        self.root_path.join(self.contents.staging())
     }
 
     pub(super) fn kind_folder(&self) -> &'static str {
-        self.kind_folder
+        self.contents.folder()
     }
 
     /// Path of an object's file below the root.
     pub(super) fn path(&self, key: &ObjectKey, file: &str) -> String {
-        format!("{}/{}/{}/{file}", self.kind_folder, key.namespace(), key.name())
+        format!("{}/{}/{}/{file}", self.kind_folder(), key.namespace(), key.name())
     }
 
     pub(super) fn failed(&self, operation: &'static str, below_root: &str, source: io::Error) -> StorageError {
@@ -87,14 +88,14 @@ impl Disk {
 
     pub(super) fn directory(&self, key: &ObjectKey) -> io::Result<Directory> {
         self.root
-            .open(self.kind_folder)?
+            .open(self.kind_folder())?
             .open(key.namespace())?
             .open(key.name())
     }
 
     pub(super) fn create_directory(&self, key: &ObjectKey) -> Result<Directory, StorageError> {
         let create = || {
-            let kind = self.root.open_or_create(self.kind_folder)?;
+            let kind = self.root.open_or_create(self.kind_folder())?;
             kind.open_or_create(key.namespace())?.open_or_create(key.name())
         };
         // A sweep may take an empty namespace directory away between two steps; the second attempt makes it again.
@@ -109,7 +110,7 @@ impl Disk {
     /// Removes the object's directory, and its namespace's if that is empty then.
     pub(super) fn wipe(&self, key: &ObjectKey) -> Result<(), StorageError> {
         let wipe = || {
-            let kind = self.root.open(self.kind_folder)?;
+            let kind = self.root.open(self.kind_folder())?;
             kind.open(key.namespace())?.remove(OsStr::new(key.name()))?;
             kind.remove_if_empty(OsStr::new(key.namespace()))
         };
@@ -147,7 +148,7 @@ impl Disk {
             .and_then(|directory| directory.read(RECORD, MAX_RECORD));
         let json = absent_is_fine(json).map_err(|source| self.failed("read", &self.path(key, RECORD), source))?;
         Ok(Record::parse(&json).filter(|record| {
-            let name = file_name(&record.revision).unwrap_or_default();
+            let name = record.file_name().unwrap_or_default();
             record.file.name == name && record.path == self.path(key, &name)
         }))
     }
@@ -186,6 +187,9 @@ impl Disk {
 
     /// The link is for people who look into the volume; nothing here depends on it.
     pub(super) fn link_latest(&self, key: &ObjectKey, name: &str) {
+        if self.contents != Contents::Artifacts {
+            return;
+        }
         let linked = self
             .directory(key)
             .and_then(|directory| directory.replace_symlink(LATEST, name, LATEST_NEW));

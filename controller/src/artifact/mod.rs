@@ -2,7 +2,7 @@
 //!
 //! [`Storage`] keeps one current archive per object, with a [`Record`] beside it that binds the archive to the object's
 //! UID, its credential and everything else it was made from. [`ArtifactServer`] serves exactly the files that such a
-//! record of a live object names. File names, status and anything else a tenant can write decide nothing here.
+//! record of a live object names. A storage of its own keeps the tags of images in the same way, which nobody is served. File names, status and anything else a tenant can write decide nothing here.
 
 mod address;
 mod body;
@@ -24,7 +24,7 @@ mod sweep;
 pub use address::{AddressError, AdvertisedAddress, host_name};
 pub use error::StorageError;
 pub use key::ObjectKey;
-pub use record::{Binding, CredentialBinding, Draft, LayerBinding, Record, StoredFile};
+pub use record::{Binding, CredentialBinding, Draft, LayerBinding, Record, Scan, StoredFile};
 pub use server::ArtifactServer;
 pub use staged::Staged;
-pub use storage::{Loss, ServedFile, Standing, Storage, StorageConfig, SweepReport, Usage};
+pub use storage::{Contents, Loss, ServedFile, Standing, Storage, StorageConfig, SweepReport, Usage};

@@ -14,7 +14,7 @@ use super::{
     directory::facts,
     disk::digest_text,
     error::StorageError,
-    key::{ObjectKey, file_name},
+    key::ObjectKey,
     record::{Draft, Record, StoredFile},
     storage::Inner,
 };
@@ -50,7 +50,7 @@ impl Staged {
     /// The file is on disk (fsync) before it gets its name. Fails with [`StorageError::Superseded`] if the object's
     /// key does not belong to the draft's UID any more. What is replaced stays served until the next pass.
     pub fn commit(mut self, draft: Draft, now: Timestamp) -> Result<Arc<Record>, StorageError> {
-        let name = file_name(&draft.revision)?;
+        let name = draft.file_name()?;
         let settle = |file: &mut BufWriter<File>| {
             file.flush()?;
             file.get_ref().sync_all()?;

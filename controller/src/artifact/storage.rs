@@ -14,7 +14,7 @@ use super::{
     disk::{Disk, LATEST},
     error::StorageError,
     key::ObjectKey,
-    record::Record,
+    record::{Draft, Record},
     slots::Slots,
     staged::Staged,
 };
@@ -24,8 +24,8 @@ use super::{
 pub struct StorageConfig {
     /// `--storage-path`; created (0700) when missing. One process at a time may use it.
     pub root: PathBuf,
-    /// Folder of the kind whose artifacts are stored: `ocirepository`.
-    pub kind_folder: &'static str,
+    /// What is stored.
+    pub contents: Contents,
     /// `--artifact-retention-ttl`: how old a file other than the current one may get.
     pub retention_ttl: Duration,
     /// `--artifact-retention-records`: how many files an object keeps, the current one included.
@@ -39,10 +39,48 @@ impl StorageConfig {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
-            kind_folder: "ocirepository",
+            contents: Contents::Artifacts,
             retention_ttl: Duration::from_mins(1),
             retention_records: 2,
             min_free_percent: 10,
+        }
+    }
+
+    /// The same volume, for the tags of images: nobody fetches them, so that nothing replaced is kept.
+    #[must_use]
+    pub fn for_tags(self) -> Self {
+        Self {
+            contents: Contents::Tags,
+            retention_ttl: Duration::ZERO,
+            retention_records: 1,
+            ..self
+        }
+    }
+}
+
+/// What a storage keeps, one file per object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contents {
+    /// Archives of OCIRepositories, which are served.
+    Artifacts,
+    /// Tags of ImageRepositories.
+    Tags,
+}
+
+impl Contents {
+    /// The kind's folder below the root.
+    pub(super) const fn folder(self) -> &'static str {
+        match self {
+            Self::Artifacts => "ocirepository",
+            Self::Tags => "imagerepository",
+        }
+    }
+
+    /// The folder below the root of what is being written; emptied at the start.
+    pub(super) const fn staging(self) -> &'static str {
+        match self {
+            Self::Artifacts => ".staging",
+            Self::Tags => ".staging-tags",
         }
     }
 }
@@ -116,7 +154,7 @@ pub(super) struct Inner {
 impl Storage {
     /// Opens the storage below `config.root` and removes what unfinished writes of an earlier process left.
     pub fn open(config: StorageConfig) -> Result<Self, StorageError> {
-        let disk = Disk::open(config.root.clone(), config.kind_folder)?;
+        let disk = Disk::open(config.root.clone(), config.contents)?;
         Ok(Self(Arc::new(Inner {
             config,
             disk,
@@ -158,6 +196,17 @@ impl Storage {
     pub fn stage(&self, key: &ObjectKey) -> Result<Staged, StorageError> {
         self.0.disk.require_free(self.0.config.min_free_percent)?;
         Staged::create(Arc::clone(&self.0), key.clone())
+    }
+
+    /// Takes over what a new look at the same contents found: binding and scan of `draft` replace the recorded ones, and the
+    /// file stays. None when that is not what is stored for the object: then it has to be stored.
+    pub fn confirm(&self, key: &ObjectKey, draft: &Draft) -> Result<Option<Arc<Record>>, StorageError> {
+        self.0.confirm(key, draft)
+    }
+
+    /// The record of the object's current file, and the file, positioned at its first byte.
+    pub fn open_current(&self, key: &ObjectKey, uid: &str) -> Option<(Arc<Record>, File)> {
+        self.0.open_current(key, uid)
     }
 
     /// Removes everything of an object that was deleted. Does nothing if the key belongs to another UID by now. Returns
@@ -214,6 +263,15 @@ impl Storage {
 }
 
 impl Inner {
+    fn open_current(&self, key: &ObjectKey, uid: &str) -> Option<(Arc<Record>, File)> {
+        let slot = self.slots.find(key)?;
+        let offer = slot.offer();
+        let current = offer.current.as_ref().filter(|_| offer.owner.as_deref() == Some(uid))?;
+        let directory = self.disk.directory(key).ok()?;
+        let file = directory.open_file(&current.record.file.name).ok()?;
+        Some((Arc::clone(&current.record), file))
+    }
+
     fn open_served(&self, path: &str) -> Option<ServedFile> {
         let rest = path.strip_prefix(self.disk.kind_folder())?.strip_prefix('/')?;
         let (namespace, rest) = rest.split_once('/')?;

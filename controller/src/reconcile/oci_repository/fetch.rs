@@ -218,6 +218,7 @@ impl<'a> Pull<'a> {
             referents: versions,
             ignore: self.object.spec.ignore.clone(),
             layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
+            ..Binding::default()
         }
     }
 
