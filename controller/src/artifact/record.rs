@@ -88,13 +88,13 @@ pub struct Draft {
     /// The manifest's annotations.
     pub metadata: BTreeMap<String, String>,
     /// Of an image: the file holds its tags.
-    pub scan: Option<Scan>,
+    pub scan: Option<Box<Scan>>,
 }
 
 impl Draft {
     /// The name of the file that is stored.
     pub(super) fn file_name(&self) -> Result<String, StorageError> {
-        stored_name(&self.revision, self.scan.as_ref())
+        stored_name(&self.revision, self.scan.as_deref())
     }
 }
 
@@ -147,7 +147,7 @@ pub struct Record {
     pub metadata: BTreeMap<String, String>,
     /// Of an image: what the scan found besides the tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scan: Option<Scan>,
+    pub scan: Option<Box<Scan>>,
     /// The archive, or the tags.
     pub file: StoredFile,
     /// Path below the storage root, which is also the path that it is served under.
@@ -185,7 +185,7 @@ impl Record {
 
     /// The name its file has to have.
     pub(super) fn file_name(&self) -> Result<String, StorageError> {
-        stored_name(&self.revision, self.scan.as_ref())
+        stored_name(&self.revision, self.scan.as_deref())
     }
 
     pub(super) fn to_json(&self) -> Result<Vec<u8>, std::io::Error> {

@@ -61,9 +61,9 @@ impl StorageConfig {
 /// What a storage keeps, one file per object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Contents {
-    /// Archives of OCIRepositories, which are served.
+    /// Archives of OCI repositories, which are served.
     Artifacts,
-    /// Tags of ImageRepositories.
+    /// Tags of image repositories.
     Tags,
 }
 

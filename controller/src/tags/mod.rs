@@ -7,11 +7,13 @@
 mod collect;
 mod due;
 mod exclusions;
+mod image;
 mod list;
 mod store;
 
 pub use collect::{TagCollector, TooSlow};
 pub use due::{Due, Reason, Wanted, due, shown_scan_time};
 pub use exclusions::{ExclusionError, Exclusions};
+pub use image::{ImageName, ImageNameError};
 pub use list::TagList;
 pub use store::{TagStore, TagStoreError};

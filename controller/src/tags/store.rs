@@ -70,7 +70,7 @@ impl TagStore {
         let draft = Draft {
             binding,
             revision: tags.revision().to_owned(),
-            scan: Some(scan),
+            scan: Some(Box::new(scan)),
             ..Draft::default()
         };
         if let Some(record) = self.0.confirm(key, &draft)? {
