@@ -9,6 +9,10 @@ use kube::{
 use serde_json::{Value, json};
 
 /// The object of kind `K`, named `web`, with these labels and this spec, as the API server completed it.
+///
+/// # Panics
+///
+/// When the API server gives no answer, or the labels are none.
 pub async fn admit<K: Resource<DynamicType = ()>>(
     client: &Client,
     labels: &Value,
