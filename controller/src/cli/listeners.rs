@@ -43,7 +43,7 @@ impl Listeners {
     /// Serves all of them.
     pub(super) fn start(self, supervisor: &mut Supervisor, running: &Running, namespace: &str) {
         let context = &running.context;
-        let artifacts = ArtifactServer::new(context.storage.clone());
+        let artifacts = ArtifactServer::new(context.own.storage.clone());
         let plan = StopPlan::default();
         serve(supervisor, "artifact server", Some(self.artifacts), artifacts, plan);
         serve(

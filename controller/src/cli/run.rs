@@ -20,7 +20,7 @@ use crate::{
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, Context, Departed, KnownReferents, Neighbours, Settings, Waiting},
+    reconcile::{self, ApiServer, Context, KnownReferents, Settings, Shared, oci_repository},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -30,7 +30,7 @@ use crate::{
         metrics::{Metrics, PER_OBJECT_LIMIT},
         supervise::{StopPlan, Supervisor, signals},
     },
-    watch::{CrdWatch, ObjectStore, ObjectWatch, Queue, ReferentIndex},
+    watch::{CrdWatch, ObjectWatch, ReferentIndex},
 };
 
 /// Readings of the signing Secrets that wait for the key ring, and changes of its own Secrets.
@@ -180,8 +180,6 @@ impl Assembly {
         let signing = issuing.as_ref().map_or_else(nobody, |issuing| issuing.signing.clone());
         let passes_ended = CancellationToken::new();
         let leadership = self.elect(supervisor, &cluster.client, self.reconcile_lease.clone(), &passes_ended);
-        let queue = Arc::new(Queue::default());
-        let store = Arc::new(ObjectStore::<OciRepository>::default());
         let referents = Arc::new(ReferentIndex::default());
         let (crd_watch, guard) = CrdWatch::new::<OciRepository>();
         let tokens = ServiceAccountTokens::new(cluster.client.clone(), self.flags.credential.service_account_token_ttl);
@@ -191,28 +189,29 @@ impl Assembly {
             tokens,
             self.metrics.clone(),
         ));
-        let context = Arc::new(Context {
+        let shared = Arc::new(Shared {
             client: cluster.client.clone(),
+            api_server: ApiServer::default(),
             settings: self.settings,
-            store,
-            queue,
-            guard: guard.clone(),
             leadership: leadership.clone(),
-            unwritten: Arc::default(),
-            departed: Departed::default(),
-            neighbours: Neighbours::default(),
-            known_referents: KnownReferents::new(&referents),
-            waiting: Arc::new(Waiting::default()),
             signing: signing.clone(),
             credentials,
             registry: RegistryClient::new(self.registry),
-            storage: self.storage,
-            address: self.address,
             events: self.events,
             metrics: self.metrics.clone(),
             backoff: self.backoff,
-            extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
         });
+        let own = oci_repository::Own {
+            storage: self.storage,
+            address: self.address,
+            extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
+        };
+        let context = Arc::new(Context::new(
+            shared,
+            guard.clone(),
+            KnownReferents::new(&referents),
+            own,
+        ));
         let health = Health::new();
         start_watches(
             supervisor,

@@ -23,7 +23,7 @@ use crate::{
     credential::CredentialSettings,
     issuing::{OnNews, RevokedReceiver},
     notify::{Action, EventRecorder, EventType, NewEvent},
-    reconcile::{self, Context, live_uid, look_after_departed, oci_repository},
+    reconcile::{self, Context, live_uid, look_after_departed},
     runtime::{
         health::Health,
         lease::{LeaderState, Leadership},
@@ -102,12 +102,8 @@ pub(super) fn leader_gate(supervisor: &mut Supervisor, leadership: &Leadership, 
 pub(super) fn unwritten(supervisor: &mut Supervisor, context: &Arc<Context<OciRepository>>) {
     let context = context.clone();
     task(supervisor, "unwritten outcomes", async move {
-        let (client, leadership) = (context.client.clone(), context.leadership.clone());
-        context
-            .unwritten
-            .clone()
-            .run(client, leadership, context.queue.clone())
-            .await;
+        let (shared, queue) = (context.shared.clone(), context.queue.clone());
+        context.unwritten.clone().run(shared, queue).await;
     });
 }
 
@@ -137,7 +133,7 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
             }
             let context = swept.clone();
             let report =
-                tokio::task::spawn_blocking(move || context.storage.sweep(|key| live_uid(&context, key))).await;
+                tokio::task::spawn_blocking(move || context.own.storage.sweep(|key| live_uid(&context, key))).await;
             match report {
                 Ok(Ok(report)) => tracing::debug!(objects = report.objects, files = report.files, "swept"),
                 Ok(Err(error)) => tracing::error!(%error, "storage not swept"),
@@ -162,9 +158,9 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
             let (transports, connections) = context.registry.kept();
             context.metrics.set_cache_entries("transports", transports);
             context.metrics.set_cache_entries("connections", connections);
-            let usage = context.storage.usage();
+            let usage = context.own.storage.usage();
             let objects = usize::try_from(usage.objects).unwrap_or(usize::MAX);
-            let free = context.storage.free_bytes().unwrap_or_default();
+            let free = context.own.storage.free_bytes().unwrap_or_default();
             context.metrics.set_storage(objects, usage.bytes, free);
         }
     });
@@ -173,7 +169,7 @@ pub(super) fn sweep(supervisor: &mut Supervisor, context: &Arc<Context<OciReposi
 /// Objects whose files an earlier process of this shard left and that the watch does not show: they may have left only.
 async fn departed_before(context: &Arc<Context<OciRepository>>) {
     let asked = context.clone();
-    let unclaimed = tokio::task::spawn_blocking(move || asked.storage.unclaimed(|key| live_uid(&asked, key))).await;
+    let unclaimed = tokio::task::spawn_blocking(move || asked.own.storage.unclaimed(|key| live_uid(&asked, key))).await;
     match unclaimed {
         Ok(Ok(unclaimed)) => {
             for (key, uid) in unclaimed {
@@ -208,12 +204,12 @@ pub(super) fn on_delete(context: &Arc<Context<OciRepository>>, is_sharded: bool)
             return;
         };
         let may_have_left = is_sharded && context.store.get(key).is_none();
-        if may_have_left && context.storage.owner(&storage_key).as_deref() == Some(&uid) {
+        if may_have_left && context.own.storage.owner(&storage_key).as_deref() == Some(&uid) {
             context.departed.add(key, &uid, true);
             return;
         }
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = context.storage.remove(&storage_key, &uid) {
+            if let Err(error) = context.own.storage.remove(&storage_key, &uid) {
                 tracing::error!(%error, namespace = storage_key.namespace(), name = storage_key.name(),
                     "artifact of a deleted object not removed; the next sweep tries again");
             }
@@ -226,7 +222,7 @@ pub(super) fn on_foreign_write(context: &Arc<Context<OciRepository>>) -> OnForei
     let context = context.clone();
     Box::new(move |key| {
         if let Some(object) = context.store.get(key) {
-            oci_repository::tell_of_foreign_write(&context, key, &object);
+            reconcile::tell_of_foreign_write(&context, key, &object);
         }
     })
 }

@@ -1,13 +1,12 @@
-//! What all passes share. Everything in it is cheap to reach and safe to use from many passes at a time.
+//! What all passes share. Everything in it is cheap to reach and safe to use from many passes at a time. [`Shared`] exists
+//! once per process, a [`Context`] once per kind.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use kube::{Client, Resource, ResourceExt};
-use tokio::sync::Semaphore;
 
-use super::{KnownReferents, Settings};
+use super::{ApiServer, KnownReferents, Reconciled, Settings};
 use crate::{
-    artifact::{AdvertisedAddress, Storage},
     credential::{Credentials, ObjectIdentity, SigningReceiver},
     notify::EventRecorder,
     registry::RegistryClient,
@@ -15,22 +14,49 @@ use crate::{
     watch::{CrdGuard, Kind, ObjectKey, ObjectStore, Queue},
 };
 
-/// The parts of the process that passes of one kind work with.
-pub struct Context<K> {
+/// The parts of the process that passes of every kind work with.
+pub struct Shared {
     /// The API server.
     pub client: Client,
+    /// Whether it can be reached.
+    pub api_server: ApiServer,
     /// Flag values.
     pub settings: Settings,
+    /// Whether this process reconciles, and may write.
+    pub leadership: Leadership,
+    /// What can sign now.
+    pub signing: SigningReceiver,
+    /// What pulls present.
+    pub credentials: Arc<Credentials>,
+    /// The way to registries.
+    pub registry: RegistryClient,
+    /// Kubernetes Events and the webhook.
+    pub events: EventRecorder,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Delays after failures.
+    pub backoff: BackoffPolicy,
+}
+
+impl Shared {
+    /// Whether anything may be written to the API server now: by the leader, while it can be reached.
+    pub fn may_write(&self) -> bool {
+        self.leadership.is_leading() && !self.api_server.is_down()
+    }
+}
+
+/// The parts of the process that passes of one kind work with. What all kinds share is reached through it.
+pub struct Context<K: Reconciled> {
+    /// What all kinds share.
+    pub shared: Arc<Shared>,
     /// The objects as last seen.
     pub store: Arc<ObjectStore<K>>,
     /// Who is next.
     pub queue: Arc<Queue<ObjectKey>>,
     /// Whether the kind's CRD is ours.
     pub guard: CrdGuard,
-    /// Whether this process reconciles, and may write.
-    pub leadership: Leadership,
     /// What could not be written.
-    pub unwritten: Arc<super::Unwritten>,
+    pub unwritten: Arc<super::Unwritten<K::Kept>>,
     /// Objects that left this shard.
     pub departed: super::Departed,
     /// What was told of other controllers.
@@ -39,30 +65,33 @@ pub struct Context<K> {
     pub known_referents: KnownReferents,
     /// Objects to be requeued when the issuer can sign.
     pub waiting: Arc<super::Waiting>,
-    /// What can sign now.
-    pub signing: SigningReceiver,
-    /// What pulls present.
-    pub credentials: Arc<Credentials>,
-    /// The way to registries.
-    pub registry: RegistryClient,
-    /// What is served.
-    pub storage: Storage,
-    /// Where it is served, as consumers reach it.
-    pub address: AdvertisedAddress,
-    /// Kubernetes Events and the webhook.
-    pub events: EventRecorder,
-    /// Metrics.
-    pub metrics: Metrics,
-    /// Delays after failures.
-    pub backoff: BackoffPolicy,
-    /// Extractions at a time.
-    pub extractions: Arc<Semaphore>,
+    /// What only this kind has.
+    pub own: K::Own,
 }
 
-impl<K> Context<K> {
-    /// Whether anything may be written to the API server now: by the leader, while it can be reached.
-    pub fn may_write(&self) -> bool {
-        self.leadership.is_leading() && !self.unwritten.is_down()
+impl<K: Reconciled> Context<K> {
+    /// The context of a kind of which nothing is known yet.
+    pub fn new(shared: Arc<Shared>, guard: CrdGuard, known_referents: KnownReferents, own: K::Own) -> Self {
+        Self {
+            shared,
+            store: Arc::new(ObjectStore::default()),
+            queue: Arc::new(Queue::default()),
+            guard,
+            unwritten: Arc::default(),
+            departed: super::Departed::default(),
+            neighbours: super::Neighbours::default(),
+            known_referents,
+            waiting: Arc::default(),
+            own,
+        }
+    }
+}
+
+impl<K: Reconciled> Deref for Context<K> {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
     }
 }
 

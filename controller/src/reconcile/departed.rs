@@ -180,7 +180,7 @@ async fn ask(ctx: &Context<OciRepository>, key: &ObjectKey, uid: &str) -> Seen {
     match timely(api.get_opt(&key.name)).await {
         Ok(Some(object)) if object.uid().as_deref() == Some(uid) => {
             let artifact = object.status.and_then(|status| status.artifact);
-            if artifact.is_some_and(|artifact| ctx.address.names(&artifact.url)) {
+            if artifact.is_some_and(|artifact| ctx.own.address.names(&artifact.url)) {
                 Seen::Ours
             } else {
                 Seen::Theirs
@@ -202,7 +202,7 @@ async fn serve(ctx: &Arc<Context<OciRepository>>, key: &ObjectKey, uid: &str) {
         return;
     };
     // A failure leaves them unserved, as they were.
-    let begun = tokio::task::spawn_blocking(move || ctx.storage.begin_pass(&key, &uid, Timestamp::now())).await;
+    let begun = tokio::task::spawn_blocking(move || ctx.own.storage.begin_pass(&key, &uid, Timestamp::now())).await;
     if let Ok(Err(error)) = begun {
         tracing::error!(%error, "files of a departed object not served");
     }
@@ -215,7 +215,7 @@ async fn release(ctx: &Arc<Context<OciRepository>>, key: &ObjectKey) {
     };
     let released = tokio::task::spawn_blocking({
         let ctx = ctx.clone();
-        move || ctx.storage.release(&storage_key, |key| live_uid(&ctx, key))
+        move || ctx.own.storage.release(&storage_key, |key| live_uid(&ctx, key))
     });
     match released.await {
         Ok(Ok(())) => {}

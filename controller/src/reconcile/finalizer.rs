@@ -1,32 +1,28 @@
 //! This controller adds no finalizer. An object that still carries the one of an earlier controller gets it removed when
 //! it is being deleted, for nobody else will. Needs patch on the kind.
 
-use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
 };
 use mintmark_api::annotation::FLUX_FINALIZER;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, Reconciled};
 use crate::{
     runtime::api_server::timely,
-    watch::{Kind, Next, ObjectKey},
+    watch::{Next, ObjectKey},
 };
 
 /// Removes the foreign finalizer of an object that is being deleted, if it has it.
-pub async fn release<K>(ctx: &Context<K>, object: &K) -> Next
-where
-    K: Kind + Resource<Scope = NamespaceResourceScope>,
-{
+pub async fn release<K: Reconciled>(ctx: &Context<K>, object: &K) -> Next {
     let finalizers = object.finalizers();
     if !finalizers.iter().any(|finalizer| finalizer == FLUX_FINALIZER) {
         return Next::Never;
     }
     let (key, uid) = (ObjectKey::of(object), object.uid().unwrap_or_default());
     if !ctx.may_write() {
-        ctx.unwritten.keep(&key, &uid, None);
+        ctx.unwritten.keep(&key, &uid, K::Kept::default());
         return Next::Never;
     }
     let kept: Vec<_> = finalizers
@@ -39,8 +35,8 @@ where
     match timely(api.patch(&key.name, &params, &patch)).await {
         Ok(_) => Next::Never,
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Next::Never,
-        Err(error) if ctx.unwritten.note(&error) => {
-            ctx.unwritten.keep(&key, &uid, None);
+        Err(error) if ctx.api_server.note(&error) => {
+            ctx.unwritten.keep(&key, &uid, K::Kept::default());
             Next::Never
         }
         Err(error) => {

@@ -1,14 +1,19 @@
 //! The reconcile pipeline: dereference, validate, resolve the revision, fetch and store, write status, notify. One folder
 //! per kind holds what is special to it; the steps that all kinds share stand here.
 
+mod api_server;
 mod conditions;
 mod context;
 mod departed;
+mod events;
 mod finalizer;
 mod lanes;
 mod neighbours;
 pub mod oci_repository;
 mod patch;
+mod pipeline;
+mod progress;
+mod reconciled;
 mod referents;
 mod revoked;
 mod settings;
@@ -23,13 +28,15 @@ use std::{
 };
 
 use futures::FutureExt;
-use mintmark_api::oci_repository::OciRepository;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use context::Context;
+pub use api_server::ApiServer;
+pub use context::{Context, Shared};
 pub use departed::{Departed, live_uid, run as look_after_departed};
+pub use events::tell_of_foreign_write;
 pub use neighbours::Neighbours;
+pub use reconciled::{Outcome, OwnedStatus, Pass, Reconciled};
 pub use referents::{Account, KnownReferents, Referent};
 pub use revoked::drop_revoked;
 pub use settings::Settings;
@@ -40,7 +47,7 @@ pub use waiting::Waiting;
 use self::lanes::{Bounds, Lane, Lanes};
 use crate::{
     runtime::lease::LeaderState,
-    watch::{Kind, Next, ObjectKey},
+    watch::{Next, ObjectKey},
 };
 
 /// Passes that may be under way at a time, most of them waiting for a registry. What they may use at a time is bounded
@@ -56,7 +63,7 @@ const BOUNDS: Bounds = Bounds {
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs passes as they come due while this process leads (or is detached), until `stop`; then lets those under way finish.
-pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
+pub async fn run<K: Reconciled>(ctx: Arc<Context<K>>, stop: CancellationToken) {
     let mut is_first = true;
     let mut states = ctx.leadership.subscribe();
     loop {
@@ -90,8 +97,8 @@ pub async fn run(ctx: Arc<Context<OciRepository>>, stop: CancellationToken) {
 }
 
 /// Runs passes until `stop`, and the last ones to their end.
-async fn lead(ctx: &Arc<Context<OciRepository>>, passes: &mut JoinSet<Lane>, stop: &CancellationToken) {
-    let mut lanes: Lanes<Running> = Lanes::new(BOUNDS);
+async fn lead<K: Reconciled>(ctx: &Arc<Context<K>>, passes: &mut JoinSet<Lane>, stop: &CancellationToken) {
+    let mut lanes: Lanes<Running<K>> = Lanes::new(BOUNDS);
     loop {
         while let Some((lane, running)) = lanes.start() {
             passes.spawn(running.reconcile(lane));
@@ -111,30 +118,30 @@ async fn lead(ctx: &Arc<Context<OciRepository>>, passes: &mut JoinSet<Lane>, sto
 }
 
 /// Tells how many are due and wait, and how many have a pass.
-fn show(ctx: &Context<OciRepository>, waiting: usize, running: usize) {
+fn show<K: Reconciled>(ctx: &Context<K>, waiting: usize, running: usize) {
     ctx.queue.set_lined_up(waiting);
-    ctx.metrics.set_running_passes(OciRepository::KIND, running);
+    ctx.metrics.set_running_passes(K::KIND, running);
 }
 
-fn lane_of(ctx: &Context<OciRepository>, key: &ObjectKey) -> Lane {
+fn lane_of<K: Reconciled>(ctx: &Context<K>, key: &ObjectKey) -> Lane {
     let object = ctx.store.get(key);
     Lane {
         namespace: Arc::clone(&key.namespace),
-        host: object.as_deref().map(Kind::host).unwrap_or_default().into(),
+        host: object.as_deref().map(K::host).unwrap_or_default().into(),
     }
 }
 
 /// A key that was handed out; it goes back to the queue however its pass ends.
-struct Running {
-    ctx: Arc<Context<OciRepository>>,
+struct Running<K: Reconciled> {
+    ctx: Arc<Context<K>>,
     key: ObjectKey,
     next: Next,
     overdue: Duration,
     handed_out: Instant,
 }
 
-impl Running {
-    fn new(ctx: &Arc<Context<OciRepository>>, key: ObjectKey, overdue: Duration) -> Self {
+impl<K: Reconciled> Running<K> {
+    fn new(ctx: &Arc<Context<K>>, key: ObjectKey, overdue: Duration) -> Self {
         Self {
             ctx: Arc::clone(ctx),
             key,
@@ -147,15 +154,13 @@ impl Running {
     async fn reconcile(mut self, lane: Lane) -> Lane {
         let (ctx, key) = (&self.ctx, &self.key);
         ctx.metrics
-            .observe_queue_latency(OciRepository::KIND, self.overdue + self.handed_out.elapsed());
+            .observe_queue_latency(K::KIND, self.overdue + self.handed_out.elapsed());
         // The term may have ended while nothing was due.
         ctx.leadership.permits().await;
-        let pass = AssertUnwindSafe(oci_repository::reconcile(ctx, key))
-            .catch_unwind()
-            .await;
+        let pass = AssertUnwindSafe(pipeline::reconcile(ctx, key)).catch_unwind().await;
         self.next = pass.unwrap_or_else(|_| {
             tracing::error!(
-                controllerKind = OciRepository::KIND,
+                controllerKind = K::KIND,
                 namespace = &*key.namespace,
                 name = &*key.name,
                 "pass panicked; this is a bug"
@@ -166,14 +171,14 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl<K: Reconciled> Drop for Running<K> {
     fn drop(&mut self) {
         self.ctx.queue.done(&self.key, self.next);
     }
 }
 
 /// The next due key, while the kind's CRD is ours and what is known of the objects was read under it.
-async fn due(ctx: &Context<OciRepository>) -> (ObjectKey, Duration) {
+async fn due<K: Reconciled>(ctx: &Context<K>) -> (ObjectKey, Duration) {
     loop {
         ctx.guard.complete().await;
         // A closed channel means the watch ended, which ends the process.

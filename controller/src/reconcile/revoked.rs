@@ -6,11 +6,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::Context;
-use crate::{
-    issuing::RevokedReceiver,
-    watch::{Kind, ObjectKey},
-};
+use super::{Context, Reconciled};
+use crate::{issuing::RevokedReceiver, watch::ObjectKey};
 
 /// Passes after a revocation are spread over this time: everything is minted anew within 30 s.
 const SPREAD: Duration = Duration::from_secs(15);
@@ -21,7 +18,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(10);
 const LATE_SPREAD: Duration = Duration::from_secs(5);
 
 /// Follows `revoked` until its sender is gone.
-pub async fn drop_revoked<K: Kind>(ctx: Arc<Context<K>>, mut revoked: RevokedReceiver) {
+pub async fn drop_revoked<K: Reconciled>(ctx: Arc<Context<K>>, mut revoked: RevokedReceiver) {
     while revoked.changed().await.is_ok() {
         let ids = revoked.borrow_and_update().clone();
         drop_now(&ctx, &ids, SPREAD);
@@ -30,7 +27,7 @@ pub async fn drop_revoked<K: Kind>(ctx: Arc<Context<K>>, mut revoked: RevokedRec
     }
 }
 
-fn drop_now<K: Kind>(ctx: &Context<K>, ids: &BTreeSet<String>, spread: Duration) {
+fn drop_now<K: Reconciled>(ctx: &Context<K>, ids: &BTreeSet<String>, spread: Duration) {
     let uids = ctx.credentials.drop_revoked(ids);
     if uids.is_empty() {
         return;

@@ -3,24 +3,20 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use kube::Client;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
+use super::Shared;
 use crate::{
-    artifact::Record,
     runtime::{
-        api_server::{is_down, is_unreachable, timely},
-        lease::{LeaderState, Leadership},
+        api_server::{is_unreachable, timely},
+        lease::LeaderState,
     },
     watch::{ObjectKey, Queue},
 };
@@ -36,28 +32,36 @@ const REFUSALS: u32 = 5;
 
 /// An object whose newest outcome is not written.
 #[derive(Debug)]
-struct Kept {
+struct Kept<T> {
     uid: String,
-    /// What was stored when its status was last true: decides what is announced.
-    previous: Option<Arc<Record>>,
+    /// What was there when its status was last true: decides what is announced.
+    previous: T,
 }
 
-/// The objects whose outcome is still to be written, and whether the API server is known to be away.
-#[derive(Debug, Default)]
-pub struct Unwritten {
-    kept: Mutex<HashMap<ObjectKey, Kept>>,
-    is_down: AtomicBool,
+/// The objects of one kind whose outcome is still to be written. `T` is what is kept of what was there before.
+#[derive(Debug)]
+pub struct Unwritten<T> {
+    kept: Mutex<HashMap<ObjectKey, Kept<T>>>,
     changed: Notify,
 }
 
-impl Unwritten {
-    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Kept>> {
+impl<T> Default for Unwritten<T> {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+}
+
+impl<T: Clone> Unwritten<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ObjectKey, Kept<T>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The outcome of a pass over the object was not written. `previous` is what was stored before that pass; the first
+    /// The outcome of a pass over the object was not written. `previous` is what was there before that pass; the first
     /// one counts.
-    pub fn keep(&self, key: &ObjectKey, uid: &str, previous: Option<Arc<Record>>) {
+    pub fn keep(&self, key: &ObjectKey, uid: &str, previous: T) {
         let mut kept = self.lock();
         if kept.get(key).is_none_or(|held| held.uid != uid) {
             let uid = uid.to_owned();
@@ -67,8 +71,8 @@ impl Unwritten {
         self.changed.notify_one();
     }
 
-    /// What was stored before the first pass whose outcome was not written, if there is one.
-    pub fn previous(&self, key: &ObjectKey, uid: &str) -> Option<Option<Arc<Record>>> {
+    /// What was there before the first pass whose outcome was not written, if there is one.
+    pub fn previous(&self, key: &ObjectKey, uid: &str) -> Option<T> {
         let kept = self.lock();
         let held = kept.get(key).filter(|held| held.uid == uid)?;
         Some(held.previous.clone())
@@ -84,46 +88,37 @@ impl Unwritten {
         self.lock().clear();
     }
 
-    /// A request to the API server failed. Returns whether it may be good, and is to be tried again soon: also when it was
-    /// forbidden, for an API server that has just started does not know our rights yet.
-    pub fn note(&self, error: &kube::Error) -> bool {
-        if is_down(error) && !self.is_down.swap(true, Ordering::Relaxed) {
-            tracing::error!(%error, "the API server cannot be reached; pulls go on, status is written when it is back");
-            self.changed.notify_one();
-        }
-        is_unreachable(error) || matches!(error, kube::Error::Api(status) if matches!(status.code, 401 | 403))
-    }
-
-    /// Whether the API server is known to be away.
-    pub fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
-    }
-
-    fn is_idle(&self) -> bool {
-        !self.is_down() && self.lock().is_empty()
+    fn is_idle(&self, shared: &Shared) -> bool {
+        !shared.api_server.is_down() && self.lock().is_empty()
     }
 
     /// Asks for the API server while it is away, and has what is unwritten reconciled once more when it is back and this
     /// process leads. Runs for ever.
-    pub async fn run(self: Arc<Self>, client: Client, leadership: Leadership, queue: Arc<Queue<ObjectKey>>) {
+    pub async fn run(self: Arc<Self>, shared: Arc<Shared>, queue: Arc<Queue<ObjectKey>>) {
         loop {
-            while self.is_idle() {
-                self.changed.notified().await;
+            while self.is_idle(&shared) {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = shared.api_server.down() => {}
+                }
             }
-            self.write_all(&client, &leadership, &queue).await;
+            self.write_all(&shared, &queue).await;
         }
     }
 
     /// Ends when nothing is left. Rounds that leave something, though the API server seems to work, get rarer.
-    async fn write_all(&self, client: &Client, leadership: &Leadership, queue: &Queue<ObjectKey>) {
-        let mut states = leadership.subscribe();
+    async fn write_all(&self, shared: &Shared, queue: &Queue<ObjectKey>) {
+        let mut states = shared.leadership.subscribe();
+        // Whoever asks for another kind may be told first that it is back.
+        let mut was_down = false;
         let mut pause = PROBE;
         let mut next_round = Instant::now();
         let mut refusals = 0;
-        while !self.is_idle() {
+        while !self.is_idle(shared) {
             // A failed wait means that nobody elects; then this process leads.
             let _ = states.wait_for(|state| *state == LeaderState::Leading).await;
-            match timely(client.request_text(request())).await {
+            was_down |= shared.api_server.is_down();
+            match timely(shared.client.request_text(request())).await {
                 Ok(_) => refusals = REFUSALS,
                 Err(error) if is_unreachable(&error) => refusals = 0,
                 Err(_) => refusals += 1,
@@ -132,8 +127,8 @@ impl Unwritten {
                 sleep(PROBE).await;
                 continue;
             }
-            if self.is_down.swap(false, Ordering::Relaxed) {
-                tracing::info!("the API server is back");
+            shared.api_server.answered();
+            if std::mem::take(&mut was_down) {
                 next_round = Instant::now();
             }
             if Instant::now() >= next_round {
@@ -163,6 +158,7 @@ fn request() -> http::Request<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::artifact::Record;
 
     fn record() -> Arc<Record> {
         let record = serde_json::json!({"format": 1, "binding": {"uid": "u", "url": "oci://r/app"}, "revision": "v1",

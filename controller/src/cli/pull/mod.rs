@@ -27,10 +27,10 @@ use crate::{
     credential::{AudiencePolicy, CredentialSettings, Credentials, ServiceAccountTokens},
     issuing::nobody_signs,
     notify::EventRecorder,
-    reconcile::{Context, Departed, KnownReferents, Neighbours, Settings, Waiting, oci_repository},
+    reconcile::{ApiServer, Context, KnownReferents, Settings, Shared, oci_repository},
     registry::{AddressPolicy, HostGlob, RegistryClient, RegistryConfig},
     runtime::{backoff::BackoffPolicy, lease::Leadership, metrics::Metrics},
-    watch::{CrdWatch, ObjectStore, Queue},
+    watch::CrdWatch,
 };
 
 const EXAMPLE: &str = "Examples:
@@ -149,18 +149,11 @@ fn context(
         ..StorageConfig::new(folder)
     };
     let (events, _) = EventRecorder::new(None, "mintmark", metrics.clone()).context("no events")?;
-    Ok(Context {
+    let shared = Shared {
         client,
+        api_server: ApiServer::default(),
         settings: settings(flags),
-        store: Arc::new(ObjectStore::default()),
-        queue: Arc::new(Queue::default()),
-        guard: CrdWatch::new::<OciRepository>().1,
         leadership: Leadership::always(),
-        unwritten: Arc::default(),
-        departed: Departed::default(),
-        neighbours: Neighbours::default(),
-        known_referents: KnownReferents::default(),
-        waiting: Arc::new(Waiting::default()),
         signing,
         credentials: Arc::new(credentials),
         registry: RegistryClient::new(RegistryConfig {
@@ -168,13 +161,17 @@ fn context(
             insecure_credential_hosts: flags.allow_insecure_credentials.clone(),
             ..RegistryConfig::from_environment()
         }),
-        storage: Storage::open(storage).context("no storage")?,
-        address: AdvertisedAddress::new(Some("localhost"), "", || None).context("no address")?,
         events,
         metrics,
         backoff: BackoffPolicy::new(Duration::from_secs(1), Duration::from_secs(1)).context("no backoff")?,
+    };
+    let own = oci_repository::Own {
+        storage: Storage::open(storage).context("no storage")?,
+        address: AdvertisedAddress::new(Some("localhost"), "", || None).context("no address")?,
         extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
-    })
+    };
+    let guard = CrdWatch::new::<OciRepository>().1;
+    Ok(Context::new(Arc::new(shared), guard, KnownReferents::default(), own))
 }
 
 fn settings(flags: &PullFlags) -> Settings {

@@ -3,30 +3,27 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use mintmark_api::{
     annotation::{OCI_REVISION, OCI_SOURCE},
     condition::{READY, reason},
     oci_repository::OciRepository,
 };
 
-use super::{Outcome, Pass, status::layer_binding};
+use super::status::layer_binding;
 use crate::{
     artifact::{LayerBinding, Record},
-    notify::{Action, EventType, NewEvent, metadata},
-    reconcile::Context,
-    watch::Kind,
+    notify::{EventType, metadata},
+    reconcile::{Context, Outcome, Pass, events},
 };
 
 /// Tells what `pass` came to.
-pub(super) fn tell(ctx: &Context<OciRepository>, object: &OciRepository, pass: &Pass) {
+pub(super) fn tell(ctx: &Context<OciRepository>, object: &OciRepository, pass: &Pass<OciRepository>) {
     let (event_type, reason, message) = match &pass.outcome {
         Outcome::Suspended => return,
         Outcome::Failed { error, .. } => (EventType::Warning, error.reason, error.message.clone()),
         Outcome::Ready => {
-            let Some(record) = pass.record.as_deref() else { return };
+            let Some(record) = pass.found.as_deref() else { return };
             if is_new(object, record, pass.previous.as_deref()) {
                 (EventType::Normal, reason::NEW_ARTIFACT, new_artifact(object, record))
             } else if has_recovered(object) {
@@ -40,7 +37,7 @@ pub(super) fn tell(ctx: &Context<OciRepository>, object: &OciRepository, pass: &
             }
         }
     };
-    record(ctx, object, pass.record.as_deref(), event_type, reason, message);
+    record(ctx, object, pass.found.as_deref(), event_type, reason, message);
 }
 
 /// The stored file was gone or damaged; it is built again.
@@ -56,38 +53,9 @@ pub(super) fn lost(ctx: &Context<OciRepository>, object: &OciRepository, how: &s
     );
 }
 
-/// The object asks for passes more often than `--min-interval` allows. Said once per generation, when it is first acted on.
-pub(super) fn interval_clamped(ctx: &Context<OciRepository>, object: &OciRepository) {
-    let least = ctx.settings.min_interval;
-    let seen = object.status.as_ref().and_then(|status| status.observed_generation);
-    if object.spec.interval.to_std() >= least || seen == object.metadata.generation {
-        return;
-    }
-    let message = format!("spec.interval is shorter than --min-interval: passes are {least:?} apart");
-    tracing::info!(
-        controllerKind = OciRepository::KIND,
-        namespace = object.namespace(),
-        name = object.name_any(),
-        "{message}"
-    );
-    record(ctx, object, None, EventType::Normal, reason::INTERVAL_CLAMPED, message);
-}
-
 /// The object stays another controller's, for this reason.
 pub(super) fn left_alone(ctx: &Context<OciRepository>, object: &OciRepository, reason: &'static str, message: String) {
     record(ctx, object, None, EventType::Warning, reason, message);
-}
-
-/// Another controller wrote the status after us.
-pub(super) fn overwritten(ctx: &Context<OciRepository>, object: &OciRepository, message: String) {
-    record(
-        ctx,
-        object,
-        None,
-        EventType::Warning,
-        reason::STATUS_OVERWRITTEN,
-        message,
-    );
 }
 
 fn record(
@@ -98,30 +66,8 @@ fn record(
     reason: &'static str,
     message: String,
 ) {
-    if !ctx.may_write() {
-        // What stays true is told when the status is.
-        return;
-    }
-    ctx.events.record(NewEvent {
-        object: reference(object),
-        event_type,
-        reason: reason.into(),
-        message,
-        action: Action::Reconcile,
-        metadata: event_metadata(object, stored),
-        timestamp: Timestamp::now(),
-    });
-}
-
-fn reference(object: &OciRepository) -> ObjectReference {
-    ObjectReference {
-        api_version: Some(OciRepository::api_version(&()).into_owned()),
-        kind: Some(OciRepository::kind(&()).into_owned()),
-        namespace: object.namespace(),
-        name: object.metadata.name.clone(),
-        uid: object.uid(),
-        resource_version: object.resource_version(),
-        field_path: None,
+    if ctx.may_write() {
+        events::record(ctx, object, event_metadata(object, stored), event_type, reason, message);
     }
 }
 

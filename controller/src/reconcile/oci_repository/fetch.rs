@@ -14,7 +14,6 @@ use super::{
     dereference::{self, Referents},
     login::{self, Found, Login},
     newest::{Undetermined, newest_tag},
-    progress::Drift,
     status,
     store::{self, Blob, Opened},
 };
@@ -25,6 +24,7 @@ use crate::{
     reconcile::{
         Context, StepError,
         context::{generation, identity},
+        progress::Drift,
         referents::Reader,
     },
     registry::{Descriptor, RegistryError, ResolvedManifest, Session, SessionSpec},
@@ -299,7 +299,7 @@ impl<'a> Pull<'a> {
             session.blob(layer, limit, &mut bytes).await?;
             return Ok(Blob::Memory(Cursor::new(bytes)));
         }
-        let file = tempfile::tempfile_in(self.ctx.storage.staging_path())?;
+        let file = tempfile::tempfile_in(self.ctx.own.storage.staging_path())?;
         let mut writer = tokio::fs::File::from_std(file);
         session.blob(layer, limit, &mut writer).await?;
         let mut file = writer.into_std().await;

@@ -15,44 +15,13 @@ use mintmark_api::{
 use crate::{
     artifact::{AdvertisedAddress, LayerBinding, Record},
     reconcile::{
-        StepError,
+        Outcome, OwnedStatus,
         conditions::{Finding, Status, merge, with_summary},
         context::generation,
         step::Policy,
     },
     watch::requested_at,
 };
-
-/// Every field of status that this controller writes or removes.
-pub const OWNED_FIELDS: [&str; 9] = [
-    "observedGeneration",
-    "conditions",
-    "url",
-    "artifact",
-    "observedIgnore",
-    "observedLayerSelector",
-    "lastHandledReconcileAt",
-    "sourceVerificationFingerprint",
-    "credential",
-];
-
-/// How a pass ended.
-#[derive(Debug, Clone)]
-pub enum Outcome {
-    /// The stored artifact is what the object asks for.
-    Ready,
-    /// It is not, for this reason.
-    Failed {
-        /// Why.
-        error: StepError,
-        /// A revision that the registry has and that was not fetched.
-        outdated: Option<String>,
-        /// What was being done, as `Reconciling` says it; nothing was known to be done when absent.
-        doing: Option<String>,
-    },
-    /// The object is left alone.
-    Suspended,
-}
 
 /// What is stored for the object, and where it is served.
 #[derive(Debug, Clone)]
@@ -75,17 +44,6 @@ pub struct Findings<'a> {
     pub credential: Option<CredentialStatus>,
     /// Our artifact server as it stands in artifact URLs.
     pub address: &'a AdvertisedAddress,
-}
-
-impl Outcome {
-    /// A failure before it was known what there is to do.
-    pub fn failed(error: StepError) -> Self {
-        Self::Failed {
-            error,
-            outdated: None,
-            doing: None,
-        }
-    }
 }
 
 impl Findings<'_> {
@@ -195,30 +153,52 @@ pub fn progressing(object: &OciRepository, message: &str, now: Timestamp) -> Oci
     status
 }
 
-/// Whether writing `new` over `old` would tell anybody anything: the credential alone is written only when status is
-/// written anyway.
-pub fn differs(old: Option<&OciRepositoryStatus>, new: &OciRepositoryStatus) -> bool {
-    let Some(old) = old else { return true };
-    // Every field by name, so that a new one is not forgotten here.
-    let OciRepositoryStatus {
-        observed_generation,
-        conditions,
-        url,
-        artifact,
-        observed_ignore,
-        observed_layer_selector,
-        last_handled_reconcile_at,
-        source_verification_fingerprint,
-        credential: _,
-    } = new;
-    *observed_generation != old.observed_generation
-        || *conditions != old.conditions
-        || *url != old.url
-        || *artifact != old.artifact
-        || *observed_ignore != old.observed_ignore
-        || *observed_layer_selector != old.observed_layer_selector
-        || *last_handled_reconcile_at != old.last_handled_reconcile_at
-        || *source_verification_fingerprint != old.source_verification_fingerprint
+impl OwnedStatus for OciRepositoryStatus {
+    const OWNED_FIELDS: &'static [&'static str] = &[
+        "observedGeneration",
+        "conditions",
+        "url",
+        "artifact",
+        "observedIgnore",
+        "observedLayerSelector",
+        "lastHandledReconcileAt",
+        "sourceVerificationFingerprint",
+        "credential",
+    ];
+
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
+    fn differs(&self, old: &Self) -> bool {
+        // Every field by name, so that a new one is not forgotten here.
+        let Self {
+            observed_generation,
+            conditions,
+            url,
+            artifact,
+            observed_ignore,
+            observed_layer_selector,
+            last_handled_reconcile_at,
+            source_verification_fingerprint,
+            credential: _,
+        } = self;
+        *observed_generation != old.observed_generation
+            || *conditions != old.conditions
+            || *url != old.url
+            || *artifact != old.artifact
+            || *observed_ignore != old.observed_ignore
+            || *observed_layer_selector != old.observed_layer_selector
+            || *last_handled_reconcile_at != old.last_handled_reconcile_at
+            || *source_verification_fingerprint != old.source_verification_fingerprint
+    }
+
+    fn keep_handled(&mut self, before: &Self) {
+        self.observed_generation = before.observed_generation;
+        self.credential.clone_from(&before.credential);
+        self.last_handled_reconcile_at
+            .clone_from(&before.last_handled_reconcile_at);
+    }
 }
 
 fn artifact(stored: &Stored<'_>) -> Artifact {

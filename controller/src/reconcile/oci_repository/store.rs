@@ -35,14 +35,14 @@ pub struct Opened {
 pub async fn open(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) -> Result<Opened, StepError> {
     let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name).map_err(|error| storage_error(&error))?;
     let uid = object.uid().unwrap_or_default();
-    if let Some(record) = ctx.storage.at_rest(&storage_key, &uid, Timestamp::now()) {
+    if let Some(record) = ctx.own.storage.at_rest(&storage_key, &uid, Timestamp::now()) {
         return Ok(Opened {
             record: Some(record),
             key: storage_key,
             lost: false,
         });
     }
-    let standing = blocking(&ctx.storage, {
+    let standing = blocking(&ctx.own.storage, {
         let key = storage_key.clone();
         move |storage| {
             storage
@@ -99,16 +99,16 @@ pub async fn store(
     blob: Blob,
     draft: Draft,
 ) -> Result<Arc<Record>, StepError> {
-    let slot = ctx.extractions.acquire().await;
+    let slot = ctx.own.extractions.acquire().await;
     let (key, limits, ignore) = (key.clone(), ctx.settings.extract_limits, draft.binding.ignore.clone());
-    let staged = blocking(&ctx.storage, move |storage| match operation {
+    let staged = blocking(&ctx.own.storage, move |storage| match operation {
         LayerOperation::Copy => copy(storage, &key, blob),
         _ => archive(storage, &key, blob, &limits, ignore.as_deref()),
     })
     .await?;
     // What is left is waiting for the disk, which many may do at a time.
     drop(slot);
-    blocking(&ctx.storage, move |_| {
+    blocking(&ctx.own.storage, move |_| {
         staged
             .commit(draft, Timestamp::now())
             .map_err(|error| storage_error(&error))

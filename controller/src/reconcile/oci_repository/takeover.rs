@@ -1,6 +1,5 @@
 //! Objects that another controller serves or writes. Its artifact is shown until ours replaces it ([`super::status`]); an
-//! object that this version cannot serve at all is left to it untouched; and a controller that goes on writing the status of
-//! an object that is ours is told of. Status is read for these courtesies only.
+//! object that this version cannot serve at all is left to it untouched. Status is read for these courtesies only.
 
 use kube::ResourceExt;
 use mintmark_api::{
@@ -24,7 +23,7 @@ pub(super) fn is_theirs(
 ) -> bool {
     let unable = [reason::PROVIDER_NOT_SUPPORTED, reason::VERIFICATION_NOT_SUPPORTED];
     let artifact = object.status.as_ref().and_then(|status| status.artifact.as_ref());
-    !is_ours && unable.contains(&error.reason) && artifact.is_some_and(|artifact| !ctx.address.names(&artifact.url))
+    !is_ours && unable.contains(&error.reason) && artifact.is_some_and(|artifact| !ctx.own.address.names(&artifact.url))
 }
 
 /// Tells, once per generation, that the object stays as another controller left it. Nothing of it is written.
@@ -51,27 +50,4 @@ pub(super) fn take(ctx: &Context<OciRepository>, key: &ObjectKey) {
     if ctx.neighbours.take(key) {
         ctx.metrics.set_left_alone(KIND, ctx.neighbours.left());
     }
-}
-
-/// Tells, once per write, that somebody else wrote the object's status after us. Does nothing while this process may not
-/// write: the leader tells.
-pub fn tell_of_foreign_write(ctx: &Context<OciRepository>, key: &ObjectKey, object: &OciRepository) {
-    let Some(write) = ctx.store.foreign_write(key) else {
-        return;
-    };
-    if !ctx.may_write() || !ctx.neighbours.overwritten(key, &write) {
-        return;
-    }
-    ctx.metrics.foreign_status_write(KIND);
-    let message = format!(
-        "'{}' wrote the status after this controller, at {}: two controllers work on this object",
-        write.manager, write.time
-    );
-    tracing::error!(
-        controllerKind = KIND,
-        namespace = &*key.namespace,
-        name = &*key.name,
-        "{message}"
-    );
-    events::overwritten(ctx, object, message);
 }

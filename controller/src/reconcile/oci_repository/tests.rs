@@ -10,15 +10,15 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{
-    Outcome, Reference, ValidatedOciRepository,
-    status::{Findings, differs, progressing},
+    Reference, ValidatedOciRepository,
+    status::{Findings, progressing},
     validate::LoginFrom,
 };
 use crate::{
     artifact::AdvertisedAddress,
     content::Limits,
     credential::Wanted,
-    reconcile::{Policy, Settings, StepError},
+    reconcile::{Outcome, Policy, Settings, StepError, reconciled::differs},
     semver::TagForm,
     watch::Kind,
 };

@@ -22,11 +22,11 @@ pub use proxy::ProxySecret;
 pub use tls::TlsSecret;
 
 use self::known::Readings;
-use super::Context;
+use super::{Context, Reconciled};
 use crate::{
     credential::PullSecret,
     runtime::api_server::is_unreachable,
-    watch::{Kind, ObjectKey, ReferentKey, ReferentKind},
+    watch::{ObjectKey, ReferentKey, ReferentKind},
 };
 
 /// A way of reading a Secret or ServiceAccount.
@@ -103,13 +103,13 @@ impl From<&kube::Error> for Unread {
 }
 
 /// The reading of one pass. When it ends, what it has not asked for is no longer referred to.
-pub struct Reader<'a, K: Kind> {
+pub struct Reader<'a, K: Reconciled> {
     ctx: &'a Context<K>,
     key: &'a ObjectKey,
     read: HashSet<ReferentKey>,
 }
 
-impl<'a, K: Kind> Reader<'a, K> {
+impl<'a, K: Reconciled> Reader<'a, K> {
     /// Reads for the object of `key`.
     pub fn new(ctx: &'a Context<K>, key: &'a ObjectKey) -> Self {
         Self {
@@ -124,14 +124,14 @@ impl<'a, K: Kind> Reader<'a, K> {
         let referent = self.referent(R::KIND, name);
         self.read.insert(referent.clone());
         let (ctx, readings) = (self.ctx, R::readings(&self.ctx.known_referents));
-        if ctx.unwritten.is_down()
+        if ctx.api_server.is_down()
             && let Some(kept) = readings.kept(self.key, &referent)
         {
             return kept;
         }
         let read = readings.get(&ctx.client, self.key, &referent).await;
         read.unwrap_or_else(|error| {
-            ctx.unwritten.note(&error);
+            ctx.api_server.note(&error);
             if is_unreachable(&error)
                 && let Some(kept) = readings.kept(self.key, &referent)
             {
@@ -151,7 +151,7 @@ impl<'a, K: Kind> Reader<'a, K> {
     }
 }
 
-impl<K: Kind> Drop for Reader<'_, K> {
+impl<K: Reconciled> Drop for Reader<'_, K> {
     fn drop(&mut self) {
         self.ctx.known_referents.keep_only(self.key, &self.read);
         if self.ctx.store.get(self.key).is_none() {

@@ -1,18 +1,14 @@
 //! Progress is shown lazily: a pass that knows of something to do and has worked on it for a second writes Reconciling and
 //! Ready=Unknown once. A fast pull costs one status write, a slow one still shows that something is going on.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, time::Duration};
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use mintmark_api::oci_repository::{OciRepository, OciRepositoryStatus};
 use tokio::sync::watch;
 
-use super::{Outcome, Pull, status};
-use crate::{
-    reconcile::{Context, StepError, patch},
-    watch::ObjectKey,
-};
+use super::{Context, OwnedStatus, Reconciled, StepError, patch, reconciled::differs};
+use crate::watch::ObjectKey;
 
 /// Work of this length is shown.
 const LAZY: Duration = Duration::from_secs(1);
@@ -59,16 +55,16 @@ impl Drift {
     }
 }
 
-/// Runs `pull`; shows its progress if it takes long, and the cause when it waits to try again.
-pub async fn watched(
-    ctx: &Context<OciRepository>,
-    object: &OciRepository,
-    pull: &mut Pull<'_>,
-) -> Result<(), StepError> {
-    let drift: Arc<Drift> = pull.drift();
-    let stored = pull.record();
+/// Runs `work`; shows its progress if it takes long, and the cause when it waits to try again. `failed` is the status of a
+/// failure.
+pub async fn watched<K: Reconciled, T>(
+    ctx: &Context<K>,
+    object: &K,
+    drift: &Drift,
+    failed: impl Fn(&K, StepError) -> K::Status,
+    mut work: Pin<&mut impl Future<Output = Result<T, StepError>>>,
+) -> Result<T, StepError> {
     let mut causes = drift.waiting.subscribe();
-    let mut work = std::pin::pin!(pull.run());
     let mut overdue = std::pin::pin!(drift.overdue());
     let mut shown = false;
     loop {
@@ -79,24 +75,19 @@ pub async fn watched(
                 let cause = causes.borrow_and_update().clone();
                 if let Some(error) = cause {
                     shown = true;
-                    let outcome = Outcome::Failed { error, outdated: None, doing: drift.message() };
-                    show(ctx, object, |basis| super::status_of(ctx, basis, &outcome, stored.as_ref(), None)).await;
+                    show(ctx, object, |basis| failed(basis, error)).await;
                 }
             }
             message = &mut overdue, if !shown => {
                 shown = true;
-                show(ctx, object, |basis| status::progressing(basis, &message, Timestamp::now())).await;
+                show(ctx, object, |basis| K::progressing(basis, &message, Timestamp::now())).await;
             }
         }
     }
 }
 
 /// Writes a status in the middle of a pass. A failure to do so is no failure of the pass: its end writes the status anyway.
-async fn show(
-    ctx: &Context<OciRepository>,
-    object: &OciRepository,
-    desired: impl FnOnce(&OciRepository) -> OciRepositoryStatus,
-) {
+async fn show<K: Reconciled>(ctx: &Context<K>, object: &K, desired: impl FnOnce(&K) -> K::Status) {
     let Some(held) = ctx
         .store
         .get(&ObjectKey::of(object))
@@ -104,32 +95,25 @@ async fn show(
     else {
         return;
     };
-    let basis = OciRepository {
-        status: held.status.clone(),
-        ..object.clone()
-    };
+    let basis = object.with_status(held.status().cloned());
     let mut desired = desired(&basis);
     // What a pass has handled and presented is known at its end only.
-    if let Some(before) = &basis.status {
-        desired.observed_generation = before.observed_generation;
-        desired.credential.clone_from(&before.credential);
-        desired
-            .last_handled_reconcile_at
-            .clone_from(&before.last_handled_reconcile_at);
+    if let Some(before) = basis.status() {
+        desired.keep_handled(before);
     }
-    if !ctx.may_write() || !status::differs(basis.status.as_ref(), &desired) {
+    if !ctx.may_write() || !differs(basis.status(), &desired) {
         return;
     }
     let version = held.resource_version().unwrap_or_default();
-    let Ok(patch) = patch::merge_patch(&desired, &status::OWNED_FIELDS, &version) else {
+    let Ok(patch) = patch::merge_patch(&desired, K::Status::OWNED_FIELDS, &version) else {
         return;
     };
-    let api: Api<OciRepository> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     match patch::write(&api, &object.name_any(), patch).await {
         Ok(Some(written)) => ctx.store.replace_if_newer(written),
         Ok(None) => {}
         Err(error) => {
-            ctx.unwritten.note(&error);
+            ctx.api_server.note(&error);
         }
     }
 }

@@ -1,0 +1,119 @@
+//! What a kind brings along so that the pipeline can reconcile its objects: its pass, its status, what it keeps.
+
+use std::{fmt::Debug, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use mintmark_api::credential::CredentialStatus;
+use mintmark_issuer::SigningSet;
+use serde::Serialize;
+
+use super::{Context, StepError};
+use crate::{
+    notify::Action,
+    watch::{Kind, ObjectKey},
+};
+
+/// A kind whose objects are reconciled.
+pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
+    /// Its status.
+    type Status: OwnedStatus;
+    /// What passes of this kind work with beside what all do.
+    type Own: Send + Sync + 'static;
+    /// What a pass found and its status tells.
+    type Found: Send + Sync;
+    /// What was there before a pass: decides what is announced.
+    type Kept: Clone + Default + Debug + Send + Sync + 'static;
+
+    /// What events say was being done.
+    const ACTION: Action;
+
+    /// The status as last seen.
+    fn status(&self) -> Option<&Self::Status>;
+
+    /// The same object with another status.
+    #[must_use]
+    fn with_status(&self, status: Option<Self::Status>) -> Self;
+
+    /// Time between passes as the spec has it.
+    fn interval(&self) -> Option<Duration>;
+
+    /// One pass. None if the object is left to another controller: nothing of it is written.
+    fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> impl Future<Output = Option<Pass<Self>>> + Send;
+
+    /// The status that says what `pass` came to, over what `basis` says now.
+    fn status_of(ctx: &Context<Self>, basis: &Self, pass: &Pass<Self>) -> Self::Status;
+
+    /// The status while a pass is under way: Reconciling, and Ready set to Unknown directly.
+    fn progressing(object: &Self, message: &str, now: Timestamp) -> Self::Status;
+
+    /// Makes the events of a pass.
+    fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>);
+}
+
+/// The status of a kind, all fields of which this controller owns.
+pub trait OwnedStatus: Clone + Default + Serialize + Send + Sync + 'static {
+    /// Every field that this controller writes or removes.
+    const OWNED_FIELDS: &'static [&'static str];
+
+    /// The generation that it speaks about.
+    fn observed_generation(&self) -> Option<i64>;
+
+    /// Whether writing it over `old` would tell anybody anything: the credential alone is written only when status is
+    /// written anyway.
+    fn differs(&self, old: &Self) -> bool;
+
+    /// Takes from `before` what is known at the end of a pass only: what it has handled and presented.
+    fn keep_handled(&mut self, before: &Self);
+}
+
+/// Whether `new` is worth writing over `old`.
+pub fn differs<S: OwnedStatus>(old: Option<&S>, new: &S) -> bool {
+    old.is_none_or(|old| new.differs(old))
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// What the object asks for is there.
+    Ready,
+    /// It is not, for this reason.
+    Failed {
+        /// Why.
+        error: StepError,
+        /// A revision that the registry has and that was not fetched.
+        outdated: Option<String>,
+        /// What was being done, as `Reconciling` says it; nothing was known to be done when absent.
+        doing: Option<String>,
+    },
+    /// The object is left alone.
+    Suspended,
+}
+
+impl Outcome {
+    /// A failure before it was known what there is to do.
+    pub fn failed(error: StepError) -> Self {
+        Self::Failed {
+            error,
+            outdated: None,
+            doing: None,
+        }
+    }
+}
+
+/// What a pass found and did.
+pub struct Pass<K: Reconciled> {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What is there now.
+    pub found: K::Found,
+    /// What was there before.
+    pub previous: K::Kept,
+    /// What was presented.
+    pub credential: Option<CredentialStatus>,
+    /// Who signed when it began.
+    pub signing: Arc<SigningSet>,
+    /// When the next pass is due after a success; none if only a change makes one due.
+    pub interval: Option<Duration>,
+}
