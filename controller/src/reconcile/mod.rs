@@ -1,6 +1,7 @@
 //! The reconcile pipeline: dereference, validate, resolve the revision, fetch and store, write status, notify. One folder
 //! per kind holds what is special to it; the steps that all kinds share stand here.
 
+mod access;
 mod api_server;
 mod conditions;
 mod context;

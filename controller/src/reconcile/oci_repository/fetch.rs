@@ -11,23 +11,20 @@ use mintmark_api::{condition::reason, credential::CredentialStatus, digest::Dige
 
 use super::{
     Reference, ValidatedOciRepository,
-    dereference::{self, Referents},
-    login::{self, Found, Login},
     newest::{Undetermined, newest_tag},
     status,
     store::{self, Blob, Opened},
 };
 use crate::{
-    artifact::{Binding, CredentialBinding, Draft, Record},
+    artifact::{Binding, Draft, Record},
     content::select_layer,
-    credential::{Annotated, CredentialSource, NamedUser, ObjectCredential, PullSecretSource, Unavailable, Wanted},
     reconcile::{
         Context, StepError,
-        context::{generation, identity},
+        access::{self, Door, registry_failure},
+        context::generation,
         progress::Drift,
-        referents::Reader,
     },
-    registry::{Descriptor, RegistryError, ResolvedManifest, Session, SessionSpec},
+    registry::{Descriptor, RegistryError, ResolvedManifest, Session},
     watch::ObjectKey,
 };
 
@@ -107,13 +104,10 @@ impl<'a> Pull<'a> {
 
     /// Pulls if there is something new.
     pub async fn run(&mut self) -> Result<(), StepError> {
-        let mut reader = Reader::new(self.ctx, self.key);
-        let (source, login) = self.source(&mut reader).await?;
-        let uid = self.object.uid().unwrap_or_default();
-        let referents = dereference::referents(&mut reader, self.key, &uid, self.spec).await?;
-        drop(reader);
-        let binding = self.binding(&referents, login.as_ref());
-        let mut session = self.session(referents, source);
+        let mut door = Door::new(self.ctx, self.key, self.object, &self.spec.access);
+        let opened = door.open(&self.drift, reason::OCI_ARTIFACT_PULL_FAILED).await;
+        self.credential = door.credential();
+        let (mut session, binding) = self.bound(opened?);
         let (revision, digest) = self.resolve(&mut session).await?;
         if self.is_stored(&revision, &binding) {
             return Ok(());
@@ -151,93 +145,18 @@ impl<'a> Pull<'a> {
         stored.map(|_| revision.to_owned())
     }
 
-    /// Where what is presented comes from, and the login if it is one.
-    async fn source(
-        &mut self,
-        reader: &mut Reader<'_, OciRepository>,
-    ) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
-        Ok(
-            match login::find(self.ctx, reader, self.key, self.object, self.spec).await? {
-                Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
-                Found::Spec => {
-                    let source = self.credential_source(&self.spec.credential)?;
-                    // A watched account is looked at for nothing, another one when a token is asked for.
-                    if source.asks_for_token() || self.ctx.known_referents.is_watched() {
-                        login::check_account(reader, &self.spec.credential).await?;
-                    }
-                    (self.minting(source).await?, None)
-                }
-                Found::Annotated(Annotated { wanted, username }) => {
-                    let source = self.credential_source(&wanted)?;
-                    (Arc::new(NamedUser::new(self.minting(source).await?, username)), None)
-                }
-            },
-        )
-    }
-
-    /// The credential of the object's own, minted before the first request so that a failure is told as one of minting.
-    async fn minting(&mut self, source: Arc<ObjectCredential>) -> Result<Arc<ObjectCredential>, StepError> {
-        let minted = source.current().await;
-        self.credential = source.status();
-        minted.map_err(|error| {
-            StepError::fetch(
-                reason::AUTHENTICATION_FAILED,
-                format!("failed to get credential: {error}"),
-            )
-        })?;
-        Ok(source)
-    }
-
-    fn credential_source(&self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {
-        let object = identity(self.object);
-        let source = self.ctx.credentials.source(&object, wanted, &self.spec.origin);
-        source.map(Arc::new).map_err(|unavailable| match unavailable {
-            Unavailable::NotConfigured(why) => StepError::terminal(reason::CREDENTIAL_NOT_CONFIGURED, why),
-            Unavailable::WrongKey(why) => StepError::waiting_for_another_key(why),
-            Unavailable::Invalid(why) => StepError::terminal(reason::CREDENTIAL_INVALID, why),
-            Unavailable::WaitingForIssuer(why) => StepError::waiting_for_issuer(why),
-            Unavailable::Transient(why) => StepError::fetch(
-                reason::AUTHENTICATION_FAILED,
-                format!("failed to get credential: {why}"),
-            ),
-        })
-    }
-
-    fn binding(&self, referents: &Referents, login: Option<&Login>) -> Binding {
-        let minted = self.credential.as_ref().map(|credential| CredentialBinding {
-            kind: credential.kind.to_string(),
-            subject: Some(credential.subject.clone()),
-            audiences: credential.audiences.clone(),
-        });
-        let mut versions = referents.versions.clone();
-        versions.extend(login.map(|login| login.referent.clone()));
-        Binding {
+    /// The session, and everything that decides what is pulled in it.
+    fn bound(&self, opened: access::Opened) -> (Session, Binding) {
+        let binding = Binding {
             uid: self.object.uid().unwrap_or_default(),
             url: self.object.spec.url.clone(),
-            credential: minted.or_else(|| login.map(|login| login.binding.clone())),
-            referents: versions,
+            credential: opened.credential,
+            referents: opened.referents,
             ignore: self.object.spec.ignore.clone(),
             layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
             ..Binding::default()
-        }
-    }
-
-    fn session(&self, referents: Referents, source: Arc<dyn CredentialSource>) -> Session {
-        let drift = self.drift.clone();
-        let spec = SessionSpec {
-            url: self.spec.url.clone(),
-            insecure: !self.spec.origin.is_https(),
-            ca: referents.ca,
-            client_certificate: referents.client_certificate,
-            proxy: referents.proxy,
-            object_uid: self.object.uid().unwrap_or_default().into(),
-            namespace: self.key.namespace.clone(),
-            timeout: self.spec.timeout,
-            on_wait: Some(Arc::new(move |cause, _| {
-                drift.waiting(pull_failure(cause, "waiting to try again"));
-            })),
         };
-        self.ctx.registry.session(spec, source)
+        (opened.session, binding)
     }
 
     /// The revision and the manifest's digest. A digest reference costs no request.
@@ -311,21 +230,6 @@ impl<'a> Pull<'a> {
 /// A registry failure as a condition; `context` says what was being done.
 fn pull_failure(error: &RegistryError, context: &str) -> StepError {
     registry_failure(error, reason::OCI_ARTIFACT_PULL_FAILED, context)
-}
-
-/// The same with the reason for what is not about who we are.
-fn registry_failure(error: &RegistryError, otherwise: &'static str, context: &str) -> StepError {
-    let reason = if error.is_authentication() {
-        reason::AUTHENTICATION_FAILED
-    } else {
-        otherwise
-    };
-    let message = format!("{context}: {}", error.message());
-    if error.retryable() {
-        StepError::fetch(reason, message)
-    } else {
-        StepError::terminal(reason::CREDENTIAL_INVALID, message)
-    }
 }
 
 enum Download {

@@ -1,10 +1,8 @@
 //! One pass over an OCIRepository, from the object in the store to its status, its event and the time of the next pass.
 //! Reads the registry and the Secrets that the object refers to; writes the artifact, then the status, each at most once.
 
-mod dereference;
 mod events;
 mod fetch;
-mod login;
 mod newest;
 mod status;
 mod store;

@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 use super::{
     Reference, ValidatedOciRepository,
     status::{Findings, progressing},
-    validate::LoginFrom,
 };
 use crate::{
     artifact::AdvertisedAddress,
     content::Limits,
     credential::Wanted,
-    reconcile::{Outcome, Policy, Settings, StepError, reconciled::differs},
+    reconcile::{Outcome, Policy, Settings, StepError, access::LoginFrom, reconciled::differs},
     semver::TagForm,
     watch::Kind,
 };
@@ -101,7 +100,7 @@ fn the_default_account_is_for_objects_that_name_none() {
         default_service_account: Some("default".to_owned()),
         ..settings()
     };
-    let login = |more: &Value| ValidatedOciRepository::new(&object(more), &settings).unwrap().login;
+    let login = |more: &Value| ValidatedOciRepository::new(&object(more), &settings).unwrap().access.login;
     assert_eq!(login(&json!({})), LoginFrom::Account("default".to_owned()));
     assert_eq!(
         login(&json!({"serviceAccountName": "a"})),
@@ -122,7 +121,7 @@ fn a_valid_spec_holds_sorted_audiences_and_clamped_times() {
     let digest = format!("sha256:{}", "ab".repeat(32));
     let by_digest = validate(&json!({"ref": {"tag": "v1", "digest": digest}})).unwrap();
     assert!(matches!(by_digest.reference, Reference::Digest(found) if found.as_str() == digest));
-    assert_eq!(by_digest.credential, Wanted::Anonymous);
+    assert_eq!(by_digest.access.credential, Wanted::Anonymous);
 }
 
 #[rstest]

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use mintmark_api::{condition::reason, oci_repository::OciRepository};
+use mintmark_api::condition::reason;
 
-use super::ValidatedOciRepository;
+use super::ValidatedAccess;
 use crate::{
     credential::{CertificateCredential, Wanted},
     reconcile::{
-        StepError,
+        Reconciled, StepError,
         referents::{ProxySecret, Reader, TlsSecret},
     },
     registry::{CaBundle, ProxySettings},
@@ -30,11 +30,11 @@ pub struct Referents {
 }
 
 /// Reads all of them.
-pub async fn referents(
-    reader: &mut Reader<'_, OciRepository>,
+pub async fn referents<K: Reconciled>(
+    reader: &mut Reader<'_, K>,
     key: &ObjectKey,
     uid: &str,
-    spec: &ValidatedOciRepository,
+    spec: &ValidatedAccess,
 ) -> Result<Referents, StepError> {
     let mut referents = Referents::default();
     if let Some(name) = &spec.cert_secret {
@@ -59,7 +59,7 @@ pub async fn referents(
 }
 
 /// Where a client certificate contradicts the object.
-fn refuse_client_certificate(spec: &ValidatedOciRepository, name: &str) -> Result<(), StepError> {
+fn refuse_client_certificate(spec: &ValidatedAccess, name: &str) -> Result<(), StepError> {
     let message = if spec.credential == Wanted::SpiffeCertificate {
         format!(
             "Secret '{name}' of spec.certSecretRef holds a client certificate; with credential SpiffeCertificate only \

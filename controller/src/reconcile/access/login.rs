@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use kube::ResourceExt;
-use mintmark_api::{condition::reason, oci_repository::OciRepository};
+use mintmark_api::condition::reason;
 
-use super::{ValidatedOciRepository, validate::LoginFrom};
+use super::{LoginFrom, ValidatedAccess};
 use crate::{
     artifact::CredentialBinding,
     credential::{Annotated, LoginCredential, PullSecret, Target, Wanted},
     reconcile::{
-        Context, StepError,
+        Context, Reconciled, StepError,
         referents::{Account, Reader, Unread},
     },
     watch::ObjectKey,
@@ -42,20 +41,19 @@ pub enum Found {
     Annotated(Annotated),
 }
 
-/// What `object` presents.
-pub async fn find(
-    ctx: &Context<OciRepository>,
-    reader: &mut Reader<'_, OciRepository>,
+/// What the object of `key` with this UID presents.
+pub async fn find<K: Reconciled>(
+    ctx: &Context<K>,
+    reader: &mut Reader<'_, K>,
     key: &ObjectKey,
-    object: &OciRepository,
-    spec: &ValidatedOciRepository,
+    uid: &str,
+    spec: &ValidatedAccess,
 ) -> Result<Found, StepError> {
-    let uid = object.uid().unwrap_or_default();
     match &spec.login {
         LoginFrom::Nobody => Ok(Found::Spec),
         LoginFrom::SecretRef(name) => {
             let secrets = [pull_secret(reader, key, name, "spec.secretRef").await?];
-            let login = choose("secretRef", &secrets, spec, &uid).ok_or_else(|| {
+            let login = choose("secretRef", &secrets, spec, uid).ok_or_else(|| {
                 let (registry, repository) = (spec.origin.host_port(), spec.url.repository());
                 failed(format!(
                     "Secret '{name}' of spec.secretRef has no login for '{registry}/{repository}'"
@@ -69,12 +67,12 @@ pub async fn find(
                 return Ok(Found::Annotated(annotated));
             }
             let secrets = account_secrets(ctx, reader, key, name, &account).await?;
-            Ok(choose("imagePullSecrets", &secrets, spec, &uid).map_or(Found::Spec, Found::Login))
+            Ok(choose("imagePullSecrets", &secrets, spec, uid).map_or(Found::Spec, Found::Login))
         }
     }
 }
 
-fn choose(kind: &str, secrets: &[Arc<PullSecret>], spec: &ValidatedOciRepository, uid: &str) -> Option<Login> {
+fn choose(kind: &str, secrets: &[Arc<PullSecret>], spec: &ValidatedAccess, uid: &str) -> Option<Login> {
     let host = spec.origin.host();
     let target = Target {
         host: &host,
@@ -94,7 +92,7 @@ fn choose(kind: &str, secrets: &[Arc<PullSecret>], spec: &ValidatedOciRepository
     })
 }
 
-fn annotated(account: &Account, name: &str, spec: &ValidatedOciRepository) -> Result<Option<Annotated>, StepError> {
+fn annotated(account: &Account, name: &str, spec: &ValidatedAccess) -> Result<Option<Annotated>, StepError> {
     account.annotated(name, &spec.origin.host_port()).map_err(|why| {
         let message = format!("failed to validate configuration: service account '{name}': {why}");
         StepError::fetch(reason::AUTHENTICATION_FAILED, message)
@@ -103,7 +101,7 @@ fn annotated(account: &Account, name: &str, spec: &ValidatedOciRepository) -> Re
 
 /// Fails if the account whose token `wanted` is asks for something else by its annotations. That it cannot be read is told
 /// by whoever requests the token.
-pub async fn check_account(reader: &mut Reader<'_, OciRepository>, wanted: &Wanted) -> Result<(), StepError> {
+pub async fn check_account<K: Reconciled>(reader: &mut Reader<'_, K>, wanted: &Wanted) -> Result<(), StepError> {
     let Wanted::ServiceAccountToken {
         account: Some(name), ..
     } = wanted
@@ -122,9 +120,9 @@ pub async fn check_account(reader: &mut Reader<'_, OciRepository>, wanted: &Want
     }
 }
 
-async fn account_secrets(
-    ctx: &Context<OciRepository>,
-    reader: &mut Reader<'_, OciRepository>,
+async fn account_secrets<K: Reconciled>(
+    ctx: &Context<K>,
+    reader: &mut Reader<'_, K>,
     key: &ObjectKey,
     name: &str,
     account: &Account,
@@ -147,8 +145,8 @@ async fn account_secrets(
     Ok(secrets)
 }
 
-async fn account(
-    reader: &mut Reader<'_, OciRepository>,
+async fn account<K: Reconciled>(
+    reader: &mut Reader<'_, K>,
     key: &ObjectKey,
     name: &str,
 ) -> Result<Arc<Account>, StepError> {
@@ -163,8 +161,8 @@ async fn account(
     })
 }
 
-async fn pull_secret(
-    reader: &mut Reader<'_, OciRepository>,
+async fn pull_secret<K: Reconciled>(
+    reader: &mut Reader<'_, K>,
     key: &ObjectKey,
     name: &str,
     field: &str,
