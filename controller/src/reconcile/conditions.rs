@@ -3,9 +3,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mintmark_api::condition::{
-    MAX_MESSAGE_LEN, OWNED, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, status,
-};
+use mintmark_api::condition::{MAX_MESSAGE_LEN, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, status};
 
 /// A condition without its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +88,16 @@ fn group(status: Status, negative: bool) -> u8 {
     }
 }
 
-/// The whole `status.conditions`: Stalled, Reconciling, Ready, the rest of ours, then other writers' as they were. A
+/// The whole `status.conditions`: Stalled, Reconciling, Ready, the rest of ours, then other writers' as they were; `owned` are the
+/// types that are ours. A
 /// condition that says the same as before keeps its transition time.
-pub fn merge(findings: &[Finding], existing: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
+pub fn merge(
+    findings: &[Finding],
+    existing: &[Condition],
+    owned: &[&str],
+    generation: i64,
+    now: Timestamp,
+) -> Vec<Condition> {
     let mut ours: Vec<_> = findings
         .iter()
         .map(|finding| dated(finding, existing, generation, now))
@@ -106,7 +111,7 @@ pub fn merge(findings: &[Finding], existing: &[Condition], generation: i64, now:
     ours.extend(
         existing
             .iter()
-            .filter(|condition| !OWNED.contains(&condition.type_.as_str()))
+            .filter(|condition| !owned.contains(&condition.type_.as_str()))
             .cloned(),
     );
     ours
@@ -142,7 +147,9 @@ fn cut(message: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use mintmark_api::condition::{ARTIFACT_IN_STORAGE, FETCH_FAILED, SOURCE_VERIFIED, STORAGE_OPERATION_FAILED};
+    use mintmark_api::condition::{
+        ARTIFACT_IN_STORAGE, FETCH_FAILED, OWNED, SOURCE_VERIFIED, STORAGE_OPERATION_FAILED,
+    };
 
     use super::*;
 
@@ -185,11 +192,11 @@ mod tests {
             Timestamp::from_second(200).unwrap(),
         );
         let findings = with_summary(vec![Finding::new(ARTIFACT_IN_STORAGE, "Succeeded", "stored")]);
-        let mut before = merge(&findings, &[], 1, t0);
+        let mut before = merge(&findings, &[], &OWNED, 1, t0);
         let mut foreign = before[0].clone();
         foreign.type_ = "example.com/Scanned".into();
         before.push(foreign.clone());
-        let after = merge(&findings, &before, 2, t1);
+        let after = merge(&findings, &before, &OWNED, 2, t1);
         assert_eq!(
             after.iter().map(|c| c.last_transition_time.0).collect::<Vec<_>>(),
             vec![t0; 3]
@@ -197,7 +204,7 @@ mod tests {
         assert_eq!(after[0].observed_generation, Some(2));
         assert_eq!(after.last(), Some(&foreign));
         let failed = with_summary(vec![Finding::new(FETCH_FAILED, "x", "y")]);
-        assert_eq!(merge(&failed, &before, 2, t1)[0].last_transition_time.0, t1);
+        assert_eq!(merge(&failed, &before, &OWNED, 2, t1)[0].last_transition_time.0, t1);
     }
 
     #[test]
@@ -206,7 +213,7 @@ mod tests {
             Finding::new(FETCH_FAILED, "URLInvalid", "é".repeat(MAX_MESSAGE_LEN)),
             Finding::new(STALLED, "URLInvalid", "bad"),
         ]);
-        let merged = merge(&findings, &[], 1, Timestamp::UNIX_EPOCH);
+        let merged = merge(&findings, &[], &OWNED, 1, Timestamp::UNIX_EPOCH);
         assert_eq!(
             merged.iter().map(|c| c.type_.as_str()).collect::<Vec<_>>(),
             [STALLED, READY, FETCH_FAILED]

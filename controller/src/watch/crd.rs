@@ -16,9 +16,6 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Kind, watch_events};
 
-/// Fields without which nothing of a kind is reconciled.
-const REQUIRED_FIELDS: [&str; 2] = ["credential", "audiences"];
-
 /// For how long a definition that became complete again is not trusted: each API server goes on pruning objects with the
 /// former one until it has seen the new one itself.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -72,6 +69,7 @@ pub struct CrdWatch {
     name: String,
     version: String,
     kind: &'static str,
+    required: &'static [&'static str],
     state: watch::Sender<CrdState>,
 }
 
@@ -85,6 +83,7 @@ impl CrdWatch {
                 name,
                 version: K::version(&()).into_owned(),
                 kind: K::KIND,
+                required: K::REQUIRED_FIELDS,
                 state,
             },
             CrdGuard(receiver),
@@ -116,7 +115,7 @@ impl CrdWatch {
                 }
                 Some(Ok(watcher::Event::InitApply(crd) | watcher::Event::Apply(crd))) => {
                     seen = true;
-                    schema_state(&crd.data, &self.version)
+                    schema_state(&crd.data, &self.version, self.required)
                 }
                 Some(Ok(watcher::Event::InitDone)) if seen => continue,
                 Some(Ok(watcher::Event::InitDone | watcher::Event::Delete(_))) => CrdState::Absent,
@@ -165,12 +164,12 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// Whether a definition of `OCIRepository` serves our fields.
-pub fn definition_state(crd: &Value) -> CrdState {
-    schema_state(crd, mintmark_api::oci_repository::VERSION)
+pub fn definition_state<K: Kind>(crd: &Value) -> CrdState {
+    schema_state(crd, &K::version(&()), K::REQUIRED_FIELDS)
 }
 
 /// Reads `spec.versions[name=version].schema` of a CRD.
-fn schema_state(crd: &Value, version: &str) -> CrdState {
+fn schema_state(crd: &Value, version: &str, required: &[&'static str]) -> CrdState {
     let versions = crd.pointer("/spec/versions").and_then(Value::as_array);
     let served = versions.into_iter().flatten().find(|candidate| {
         candidate.get("name").and_then(Value::as_str) == Some(version)
@@ -178,9 +177,10 @@ fn schema_state(crd: &Value, version: &str) -> CrdState {
     });
     let Some(served) = served else { return CrdState::Absent };
     let properties = served.pointer("/schema/openAPIV3Schema/properties/spec/properties");
-    let lacks: Vec<_> = REQUIRED_FIELDS
-        .into_iter()
-        .filter(|field| properties.and_then(|properties| properties.get(field)).is_none())
+    let lacks: Vec<_> = required
+        .iter()
+        .copied()
+        .filter(|field| properties.and_then(|properties| properties.get(*field)).is_none())
         .collect();
     if lacks.is_empty() {
         CrdState::Complete
@@ -194,13 +194,15 @@ pub async fn read_schema<K: Kind>(client: &Client) -> kube::Result<CrdState> {
     let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&gvk));
     let crd = api.get_opt(&format!("{}.{}", K::PLURAL, K::group(&()))).await?;
-    Ok(crd.map_or(CrdState::Absent, |crd| schema_state(&crd.data, &K::version(&()))))
+    Ok(crd.map_or(CrdState::Absent, |crd| definition_state::<K>(&crd.data)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    const REQUIRED: [&str; 2] = ["credential", "audiences"];
 
     fn crd(properties: &Value) -> Value {
         json!({"spec": {"versions": [{"name": "v1", "served": true, "schema": {"openAPIV3Schema": {"properties":
@@ -210,17 +212,17 @@ mod tests {
     #[test]
     fn names_the_fields_that_are_missing() {
         assert_eq!(
-            schema_state(&crd(&json!({"credential": {}, "audiences": {}})), "v1"),
+            schema_state(&crd(&json!({"credential": {}, "audiences": {}})), "v1", &REQUIRED),
             CrdState::Complete
         );
         assert_eq!(
-            schema_state(&crd(&json!({"credential": {}})), "v1"),
+            schema_state(&crd(&json!({"credential": {}})), "v1", &REQUIRED),
             CrdState::Lacks(vec!["audiences"])
         );
         assert_eq!(
-            schema_state(&crd(&json!({})), "v1"),
+            schema_state(&crd(&json!({})), "v1", &REQUIRED),
             CrdState::Lacks(vec!["credential", "audiences"])
         );
-        assert_eq!(schema_state(&crd(&json!({})), "v2"), CrdState::Absent);
+        assert_eq!(schema_state(&crd(&json!({})), "v2", &REQUIRED), CrdState::Absent);
     }
 }

@@ -30,6 +30,8 @@ pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + 
     const KIND: &'static str;
     /// The plural, which is part of the SPIFFE ID and of the CRD's name.
     const PLURAL: &'static str;
+    /// Fields of `spec` without which the CRD is not ours, and nothing of the kind is reconciled.
+    const REQUIRED_FIELDS: &'static [&'static str];
 
     /// Without what the controller never reads (`managedFields`, labels, most annotations), which is most of an object's size.
     #[must_use]

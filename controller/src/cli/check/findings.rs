@@ -97,7 +97,7 @@ fn definition(crd: Option<&Value>) -> Vec<Finding> {
     let label = |name: &str| crd.pointer("/metadata/labels").and_then(|labels| labels.get(name));
     let owner = label("app.kubernetes.io/part-of").and_then(Value::as_str);
     let whose = owner.map_or_else(String::new, |owner| format!(" (part of {owner})"));
-    match definition_state(crd) {
+    match definition_state::<OciRepository>(crd) {
         CrdState::Absent => vec![about(Level::Problem, format!("does not serve v1{whose}"))],
         CrdState::Lacks(fields) => vec![about(
             Level::Problem,

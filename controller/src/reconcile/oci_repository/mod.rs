@@ -36,6 +36,7 @@ use crate::{
 impl Kind for OciRepository {
     const KIND: &'static str = KIND;
     const PLURAL: &'static str = PLURAL;
+    const REQUIRED_FIELDS: &'static [&'static str] = &["credential", "audiences"];
 
     fn pruned(mut self) -> Self {
         let metadata = &mut self.metadata;

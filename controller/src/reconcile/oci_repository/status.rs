@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mintmark_api::{
     artifact::Artifact,
-    condition::{ARTIFACT_IN_STORAGE, ARTIFACT_OUTDATED, RECONCILING, STALLED, reason},
+    condition::{ARTIFACT_IN_STORAGE, ARTIFACT_OUTDATED, OWNED, RECONCILING, STALLED, reason},
     credential::CredentialStatus,
     oci_repository::{LayerSelector, OciRepository, OciRepositoryStatus},
 };
@@ -63,7 +63,7 @@ impl Findings<'_> {
         self.set_artifact(&mut status);
         status.credential.clone_from(&self.credential);
         let findings = with_summary(self.conditions(&status));
-        status.conditions = merge(&findings, &status.conditions, current, now);
+        status.conditions = merge(&findings, &status.conditions, &OWNED, current, now);
         status
     }
 
@@ -149,7 +149,7 @@ pub fn progressing(object: &OciRepository, message: &str, now: Timestamp) -> Oci
         status: Status::Unknown,
         ..ready
     });
-    status.conditions = merge(&findings, &status.conditions, generation(object), now);
+    status.conditions = merge(&findings, &status.conditions, &OWNED, generation(object), now);
     status
 }
 

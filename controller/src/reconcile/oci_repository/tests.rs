@@ -100,7 +100,12 @@ fn the_default_account_is_for_objects_that_name_none() {
         default_service_account: Some("default".to_owned()),
         ..settings()
     };
-    let login = |more: &Value| ValidatedOciRepository::new(&object(more), &settings).unwrap().access.login;
+    let login = |more: &Value| {
+        ValidatedOciRepository::new(&object(more), &settings)
+            .unwrap()
+            .access
+            .login
+    };
     assert_eq!(login(&json!({})), LoginFrom::Account("default".to_owned()));
     assert_eq!(
         login(&json!({"serviceAccountName": "a"})),
