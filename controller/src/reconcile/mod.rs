@@ -8,6 +8,7 @@ mod context;
 mod departed;
 mod events;
 mod finalizer;
+pub mod image_repository;
 mod lanes;
 mod neighbours;
 pub mod oci_repository;
