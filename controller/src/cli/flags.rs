@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use ipnet::IpNet;
 use mintmark_api::duration::GoDuration;
 
-use super::flux_flags::FluxFlags;
+use super::{flux_flags::FluxFlags, kinds::EnabledKind};
 use crate::{
     credential::{AllowedAudience, Audience},
     registry::HostGlob,
@@ -214,6 +214,14 @@ pub struct ControllerFlags {
     /// Watch every namespace, not only the controller's own.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", action = ArgAction::Set)]
     pub watch_all_namespaces: bool,
+    /// Kinds to reconcile, separated by commas.
+    #[arg(
+        long,
+        value_name = "KINDS",
+        value_delimiter = ',',
+        default_value = "OCIRepository,ImageRepository"
+    )]
+    pub enable_kinds: Vec<EnabledKind>,
     /// Watch only objects with matching labels.
     #[arg(long, value_name = "SELECTOR")]
     pub watch_label_selector: Option<String>,

@@ -1,7 +1,7 @@
 //! The four ports of `mintmark run`: artifacts, issuer documents, metrics, probes. All are bound before anything starts, so
 //! that a port in use ends the process with one clear line.
 
-use super::{CliError, RunFlags, flags::Listen, issuer_port::IssuerPort, run::Running};
+use super::{CliError, RunFlags, flags::Listen, issuer_port::IssuerPort, kinds::EnabledKind, run::Running};
 use crate::{
     artifact::ArtifactServer,
     runtime::{
@@ -18,7 +18,7 @@ const SMALL: usize = 64;
 
 /// The bound ports.
 pub(super) struct Listeners {
-    artifacts: Server,
+    artifacts: Option<Server>,
     issuer: Option<IssuerPort>,
     metrics: Option<Server>,
     health: Option<Server>,
@@ -28,12 +28,13 @@ impl Listeners {
     /// Binds every port that a flag asks for.
     pub(super) fn bind(flags: &RunFlags, metrics: &Metrics) -> Result<Self, CliError> {
         let options = ServeOptions::new("artifacts", ARTIFACT_CONNECTIONS).metrics(metrics.clone());
-        let artifacts = Server::bind(&flags.artifact.storage_addr, options).map_err(failed)?;
+        let has_artifacts = EnabledKind::of(flags).contains(&EnabledKind::OciRepository);
+        let artifacts = has_artifacts.then(|| Server::bind(&flags.artifact.storage_addr, options));
         let tls_secret = flags.issuer.issuer_tls_secret_name.as_deref();
         let issuer = flags.issuer.issuer_addr.0.as_ref();
         let issuer = issuer.map(|address| IssuerPort::bind(address, tls_secret, metrics, || None));
         Ok(Self {
-            artifacts,
+            artifacts: artifacts.transpose().map_err(failed)?,
             issuer: issuer.transpose().map_err(failed)?,
             metrics: bind(&flags.serving.metrics_addr, "metrics", metrics)?,
             health: bind(&flags.serving.health_addr, "health", metrics)?,
@@ -42,20 +43,16 @@ impl Listeners {
 
     /// Serves all of them.
     pub(super) fn start(self, supervisor: &mut Supervisor, running: &Running, namespace: &str) {
-        let context = &running.context;
-        let artifacts = ArtifactServer::new(context.own.storage.clone());
+        let shared = &running.shared;
         let plan = StopPlan::default();
-        serve(supervisor, "artifact server", Some(self.artifacts), artifacts, plan);
-        serve(
-            supervisor,
-            "metrics server",
-            self.metrics,
-            context.metrics.clone(),
-            plan,
-        );
+        if let Some(storage) = running.storage.clone() {
+            let artifacts = ArtifactServer::new(storage);
+            serve(supervisor, "artifact server", self.artifacts, artifacts, plan);
+        }
+        serve(supervisor, "metrics server", self.metrics, shared.metrics.clone(), plan);
         serve(supervisor, "probes", self.health, running.health.clone(), plan);
         if let (Some(port), Some(documents)) = (self.issuer, running.documents.clone()) {
-            port.start(supervisor, context.client.clone(), namespace, documents);
+            port.start(supervisor, shared.client.clone(), namespace, documents);
         }
     }
 }

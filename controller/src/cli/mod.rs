@@ -8,6 +8,7 @@ mod flux_flags;
 mod issuer;
 mod issuer_port;
 mod keys;
+mod kinds;
 mod listeners;
 mod mint;
 mod offline;

@@ -4,15 +4,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use kube::{Api, core::DeserializeGuard};
-use mintmark_api::oci_repository::OciRepository;
+use mintmark_api::{image_repository::ImageRepository, oci_repository::OciRepository};
 use mintmark_issuer::RingPolicy;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{CliError, FlagError, RunFlags, cluster::Cluster, listeners::Listeners, settings, tasks};
+use super::{
+    CliError, FlagError, RunFlags,
+    cluster::Cluster,
+    kinds::{EnabledKind, Starter},
+    listeners::Listeners,
+    settings, tasks,
+};
 use crate::{
-    artifact::{AdvertisedAddress, Storage, StorageConfig, host_name},
+    artifact::{AdvertisedAddress, Storage, StorageConfig, StorageError, host_name},
     content::MAX_CONCURRENT_EXTRACTIONS,
     credential::{
         AudiencePolicy, AuditObserver, CredentialSettings, Credentials, ServiceAccountTokens, SigningReceiver,
@@ -20,7 +25,7 @@ use crate::{
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, ApiServer, Context, KnownReferents, Settings, Shared, oci_repository},
+    reconcile::{self, ApiServer, Settings, Shared, image_repository, oci_repository},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -30,7 +35,7 @@ use crate::{
         metrics::{Metrics, PER_OBJECT_LIMIT},
         supervise::{StopPlan, Supervisor, signals},
     },
-    watch::{CrdWatch, ObjectWatch, ReferentIndex},
+    tags::TagStore,
 };
 
 /// Readings of the signing Secrets that wait for the key ring, and changes of its own Secrets.
@@ -118,8 +123,10 @@ struct Assembly {
     reconcile_lease: Option<LeaseSettings>,
     issuer_lease: Option<LeaseSettings>,
     watch: kube::runtime::watcher::Config,
-    storage: Storage,
-    address: AdvertisedAddress,
+    /// Artifacts, and where they are served, if they are pulled.
+    artifacts: Option<(Storage, AdvertisedAddress)>,
+    /// Tags of images, if they are listed.
+    tags: Option<TagStore>,
     registry: RegistryConfig,
     backoff: BackoffPolicy,
     events: EventRecorder,
@@ -129,7 +136,9 @@ struct Assembly {
 
 /// What listeners and tasks need of the running process.
 pub(super) struct Running {
-    pub(super) context: Arc<Context<OciRepository>>,
+    pub(super) shared: Arc<Shared>,
+    /// What the artifact server serves.
+    pub(super) storage: Option<Storage>,
     pub(super) documents: Option<crate::issuing::DocumentsReceiver>,
     pub(super) health: Health,
 }
@@ -145,12 +154,12 @@ impl Assembly {
                 .ok_or_else(|| FlagError::new("allow-controller-identity", problem))?;
             identities.controller_account = Some(account);
         }
-        let artifact = &flags.artifact;
-        let listen = artifact.storage_addr.to_string();
-        let address = AdvertisedAddress::new(artifact.storage_adv_addr.as_deref(), &listen, host_name)
-            .map_err(|error| FlagError::new("storage-adv-addr", error.to_string()))?;
         let backoff = BackoffPolicy::new(flags.controller.min_retry_delay, flags.controller.max_retry_delay)
             .map_err(|error| FlagError::new("min-retry-delay", error.to_string()))?;
+        let kinds = EnabledKind::of(flags);
+        let is_enabled = |kind| kinds.contains(&kind);
+        let artifacts = is_enabled(EnabledKind::OciRepository).then(|| open_artifacts(flags));
+        let tags = is_enabled(EnabledKind::ImageRepository).then(|| open_tags(flags));
         let events_addr = settings::events_addr(flags)?;
         let instance = host_name().unwrap_or_else(|| "mintmark".to_owned());
         let identity = lease::identity(&instance);
@@ -163,10 +172,10 @@ impl Assembly {
             issuer_lease: election(settings::ISSUER_LEASE)?,
             watch: settings::watch_config(flags)?,
             registry: settings::registry(flags, &cluster.own_networks, AuditObserver::new(metrics.clone())),
-            storage: open_storage(flags)?,
+            artifacts: artifacts.transpose()?,
+            tags: tags.transpose()?,
             flags: flags.clone(),
             identities,
-            address,
             backoff,
             events,
             sinks,
@@ -180,8 +189,6 @@ impl Assembly {
         let signing = issuing.as_ref().map_or_else(nobody, |issuing| issuing.signing.clone());
         let passes_ended = CancellationToken::new();
         let leadership = self.elect(supervisor, &cluster.client, self.reconcile_lease.clone(), &passes_ended);
-        let referents = Arc::new(ReferentIndex::default());
-        let (crd_watch, guard) = CrdWatch::new::<OciRepository>();
         let tokens = ServiceAccountTokens::new(cluster.client.clone(), self.flags.credential.service_account_token_ttl);
         let credentials = Arc::new(Credentials::new(
             self.identities.clone(),
@@ -201,52 +208,43 @@ impl Assembly {
             metrics: self.metrics.clone(),
             backoff: self.backoff,
         });
-        let own = oci_repository::Own {
-            storage: self.storage,
-            address: self.address,
-            extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
-        };
-        let context = Arc::new(Context::new(
-            shared,
-            guard.clone(),
-            KnownReferents::new(&referents),
-            own,
-        ));
         let health = Health::new();
-        start_watches(
-            supervisor,
-            &context,
-            crd_watch,
-            &self.flags,
-            self.watch,
-            &cluster.namespace,
-        );
-        tasks::watch_referents(supervisor, &context, referents, &self.flags, &cluster.namespace);
-        start_sinks(supervisor, self.sinks, &cluster.client);
-        start_audience_policy(supervisor, &context, &self.flags, cluster);
-        tasks::gates(supervisor, &context, &guard, &health);
+        let mut starter = Starter {
+            shared: shared.clone(),
+            flags: &self.flags,
+            watch: self.watch,
+            namespace: &cluster.namespace,
+            health: health.clone(),
+            signing: issuing.is_some().then_some(signing),
+            passes: Arc::new(passes_ended.drop_guard()),
+            members: Vec::new(),
+            followers: Vec::new(),
+        };
+        let storage = self.artifacts.as_ref().map(|(storage, _)| storage.clone());
+        if let Some((storage, address)) = self.artifacts {
+            start_oci_repositories(&mut starter, supervisor, storage, address);
+        }
+        if let Some(tags) = self.tags {
+            starter.start::<ImageRepository>(supervisor, image_repository::Own { tags });
+        }
+        let Starter { members, followers, .. } = starter;
         if self.flags.election.enable_leader_election {
             tasks::leader_gate(supervisor, &leadership, &health);
         }
-        tasks::unwritten(supervisor, &context);
-        tasks::sweep(supervisor, &context, &self.flags);
-        tasks::ready_source(&context);
-        let (waiting, queue) = (context.waiting.clone(), context.queue.clone());
+        tasks::watch_referents(supervisor, &shared, followers, &self.flags, &cluster.namespace);
+        tasks::sweep_credentials(supervisor, &shared);
+        tasks::gauges(supervisor, &shared, &members);
+        tasks::ready_source(&shared, &members);
+        start_sinks(supervisor, self.sinks, &cluster.client);
+        start_audience_policy(supervisor, &shared, &self.flags, cluster);
         let documents = issuing.map(|issuing| {
-            task(supervisor, "waiting objects", async move {
-                waiting.requeue(queue, signing).await;
-            });
-            tasks::drop_revoked(supervisor, &context, issuing.revoked);
+            let dropping = reconcile::drop_revoked(shared.clone(), members, issuing.revoked);
+            task(supervisor, "revoked credentials", dropping);
             issuing.documents
         });
-        let reconciling = context.clone();
-        supervisor.spawn("reconcile", StopPlan::default(), move |stop| async move {
-            let _ended = passes_ended.drop_guard();
-            reconcile::run(reconciling, stop).await;
-            Ok::<_, std::io::Error>(())
-        });
         Running {
-            context,
+            shared,
+            storage,
             documents,
             health,
         }
@@ -341,43 +339,53 @@ fn nobody() -> SigningReceiver {
     tokio::sync::watch::channel(Arc::new(nobody_signs())).1
 }
 
-fn open_storage(flags: &RunFlags) -> Result<Storage, CliError> {
+/// The storage of artifacts and the address under which they are served.
+fn open_artifacts(flags: &RunFlags) -> Result<(Storage, AdvertisedAddress), CliError> {
     let artifact = &flags.artifact;
-    let config = StorageConfig {
+    let listen = artifact.storage_addr.to_string();
+    let address = AdvertisedAddress::new(artifact.storage_adv_addr.as_deref(), &listen, host_name)
+        .map_err(|error| FlagError::new("storage-adv-addr", error.to_string()))?;
+    let storage = Storage::open(storage_config(flags));
+    Ok((storage.map_err(|error| unusable(&error))?, address))
+}
+
+fn open_tags(flags: &RunFlags) -> Result<TagStore, CliError> {
+    Ok(TagStore::open(storage_config(flags)).map_err(|error| unusable(&error))?)
+}
+
+fn unusable(error: &StorageError) -> FlagError {
+    FlagError::new("storage-path", error.to_string())
+}
+
+fn storage_config(flags: &RunFlags) -> StorageConfig {
+    let artifact = &flags.artifact;
+    StorageConfig {
         retention_ttl: artifact.artifact_retention_ttl,
         retention_records: usize::try_from(artifact.artifact_retention_records).unwrap_or(usize::MAX),
         min_free_percent: artifact.storage_min_free,
         ..StorageConfig::new(&artifact.storage_path)
-    };
-    Ok(Storage::open(config).map_err(|error| FlagError::new("storage-path", error.to_string()))?)
+    }
 }
 
-fn start_watches(
+fn start_oci_repositories(
+    starter: &mut Starter<'_>,
     supervisor: &mut Supervisor,
-    context: &Arc<Context<OciRepository>>,
-    crd_watch: CrdWatch,
-    flags: &RunFlags,
-    config: kube::runtime::watcher::Config,
-    namespace: &str,
+    storage: Storage,
+    address: AdvertisedAddress,
 ) {
-    let client = context.client.clone();
-    let api: Api<DeserializeGuard<OciRepository>> = if flags.controller.watch_all_namespaces {
-        Api::all(client.clone())
-    } else {
-        Api::namespaced(client.clone(), namespace)
+    let is_sharded = settings::label_selector(starter.flags).is_some();
+    let own = oci_repository::Own {
+        storage,
+        address,
+        extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
+        departed: is_sharded.then(oci_repository::Departed::default),
     };
-    let is_sharded = settings::label_selector(flags).is_some();
-    let watch = ObjectWatch::new(
-        context.store.clone(),
-        context.queue.clone(),
-        tasks::on_delete(context, is_sharded),
-    )
-    .with_foreign_writes(tasks::on_foreign_write(context));
-    let guard = context.guard.clone();
-    task(supervisor, "OCIRepository watch", async move {
-        watch.run(api, config, guard).await;
-    });
-    task(supervisor, "CRD watch", async move { crd_watch.run(client).await });
+    let context = starter.start::<OciRepository>(supervisor, own);
+    if is_sharded {
+        let retention = starter.flags.artifact.artifact_retention_ttl;
+        let looking = oci_repository::look_after_departed(context, retention);
+        task(supervisor, "departed objects", looking);
+    }
 }
 
 fn start_sinks(supervisor: &mut Supervisor, sinks: Sinks, client: &kube::Client) {
@@ -395,13 +403,8 @@ fn start_sinks(supervisor: &mut Supervisor, sinks: Sinks, client: &kube::Client)
 }
 
 /// Learns what the API server accepts, then lets ServiceAccount tokens be requested.
-fn start_audience_policy(
-    supervisor: &mut Supervisor,
-    context: &Arc<Context<OciRepository>>,
-    flags: &RunFlags,
-    cluster: Cluster,
-) {
-    let (credentials, flags) = (context.credentials.clone(), flags.credential.clone());
+fn start_audience_policy(supervisor: &mut Supervisor, shared: &Shared, flags: &RunFlags, cluster: Cluster) {
+    let (credentials, flags) = (shared.credentials.clone(), flags.credential.clone());
     task(supervisor, "audience policy", async move {
         let api_server = Cluster::api_audiences(cluster.client, cluster.own_audiences).await;
         let policy = AudiencePolicy {
@@ -415,14 +418,18 @@ fn start_audience_policy(
 }
 
 /// A task that ends only with the process.
-pub(super) fn task(supervisor: &mut Supervisor, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+pub(super) fn task(
+    supervisor: &mut Supervisor,
+    name: impl Into<String>,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
     task_until(supervisor, name, StopPlan::default(), work);
 }
 
 /// A task that ends with the process, by a plan of its own.
 pub(super) fn task_until(
     supervisor: &mut Supervisor,
-    name: &'static str,
+    name: impl Into<String>,
     plan: StopPlan,
     work: impl Future<Output = ()> + Send + 'static,
 ) {

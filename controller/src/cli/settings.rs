@@ -3,13 +3,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use clap::ValueEnum;
 use ipnet::IpNet;
 use kube::runtime::watcher;
 use mintmark_issuer::{IssuerUrl, TrustDomain};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use super::flags::{IssuerFlags, RunFlags};
+use super::{
+    flags::{IssuerFlags, RunFlags},
+    kinds::EnabledKind,
+};
 use crate::{
     content::Limits,
     credential::{AuditObserver, CredentialSettings},
@@ -211,12 +215,20 @@ pub fn events_addr(flags: &RunFlags) -> Result<Option<Url>, FlagError> {
         .map_err(|error| FlagError::new("events-addr", format!("{text:?} is no URL: {error}")))
 }
 
-/// The Lease that decides who reconciles: one per shard.
+/// The Lease that decides who reconciles: one per shard and choice of kinds, so that processes with nothing in common do not
+/// wait for each other.
 pub fn reconcile_lease(flags: &RunFlags) -> String {
-    let Some(selector) = label_selector(flags) else {
+    let kinds = EnabledKind::of(flags);
+    let is_all = EnabledKind::value_variants().iter().all(|kind| kinds.contains(kind));
+    let mut share = label_selector(flags).unwrap_or_default().to_owned();
+    if !is_all {
+        // No selector has a line feed.
+        share.extend(kinds.into_iter().flat_map(|kind| ["\n", kind.name()]));
+    }
+    if share.is_empty() {
         return RECONCILE_LEASE.to_owned();
-    };
-    let digest = ring::digest::digest(&ring::digest::SHA256, selector.as_bytes());
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, share.as_bytes());
     let head = digest.as_ref().iter().take(4);
     head.fold(format!("{RECONCILE_LEASE}-"), |name, byte| {
         name + &format!("{byte:02x}")
@@ -347,6 +359,12 @@ mod tests {
     #[case(
         "--watch-label-selector=sharding.fluxcd.io/key=mintmark",
         "mintmark-leader-election-f05d3bed"
+    )]
+    #[case("--enable-kinds=ImageRepository,OCIRepository", "mintmark-leader-election")]
+    // printf 'sharding.fluxcd.io/key=mintmark\nOCIRepository' | sha256sum
+    #[case(
+        "--watch-label-selector=sharding.fluxcd.io/key=mintmark --enable-kinds=OCIRepository",
+        "mintmark-leader-election-88b44b81"
     )]
     fn each_shard_has_a_lease_of_its_own(#[case] line: &str, #[case] name: &str) {
         assert_eq!(reconcile_lease(&flags(line)), name);

@@ -57,8 +57,6 @@ pub struct Context<K: Reconciled> {
     pub guard: CrdGuard,
     /// What could not be written.
     pub unwritten: Arc<super::Unwritten<K::Kept>>,
-    /// Objects that left this shard.
-    pub departed: super::Departed,
     /// What was told of other controllers.
     pub neighbours: super::Neighbours,
     /// What objects refer to, as last read.
@@ -78,7 +76,6 @@ impl<K: Reconciled> Context<K> {
             queue: Arc::new(Queue::default()),
             guard,
             unwritten: Arc::default(),
-            departed: super::Departed::default(),
             neighbours: super::Neighbours::default(),
             known_referents,
             waiting: Arc::default(),

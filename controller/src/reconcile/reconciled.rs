@@ -4,13 +4,14 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use mintmark_api::credential::CredentialStatus;
 use mintmark_issuer::SigningSet;
 use serde::Serialize;
 
 use super::{Context, StepError};
 use crate::{
+    artifact::{self, Storage},
     notify::Action,
     watch::{Kind, ObjectKey},
 };
@@ -50,6 +51,26 @@ pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
 
     /// Makes the events of a pass.
     fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>);
+
+    /// Where the files of its objects are, if there are any.
+    fn storage(_: &Context<Self>) -> Option<&Storage> {
+        None
+    }
+
+    /// The UID of the object whose files are kept under a key.
+    fn live_uid(ctx: &Context<Self>, key: &artifact::ObjectKey) -> Option<String> {
+        ctx.store.get(&ObjectKey::from(key))?.uid()
+    }
+
+    /// Whether the files of an object that the watch no longer shows stay, and somebody looks after them.
+    fn keeps_files(_: &Context<Self>, _: &ObjectKey, _: &artifact::ObjectKey, _uid: &str) -> bool {
+        false
+    }
+
+    /// What is to be done once between the first list of all objects and the first sweep.
+    fn before_sweeps(_: &Arc<Context<Self>>) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The status of a kind, all fields of which this controller owns.

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::serve::{ResponseBody, empty, full, method_not_allowed, text};
 
 /// A gate's reason while it is closed, `None` while open.
-type Gates = BTreeMap<&'static str, Option<Cow<'static, str>>>;
+type Gates = BTreeMap<Cow<'static, str>, Option<Cow<'static, str>>>;
 
 /// The gates of the process and the service that shows them. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +30,7 @@ pub struct Health {
 /// One condition of readiness. Cheap to clone; all clones are the same gate.
 #[derive(Debug, Clone)]
 pub struct Gate {
-    name: &'static str,
+    name: Cow<'static, str>,
     health: Health,
 }
 
@@ -54,8 +54,10 @@ impl Health {
     }
 
     /// The gate `name`, closed until [`Gate::open`] if it is new.
-    pub fn gate(&self, name: &'static str) -> Gate {
-        self.lock().entry(name).or_insert(Some(Cow::Borrowed("starting")));
+    pub fn gate(&self, name: impl Into<Cow<'static, str>>) -> Gate {
+        let name = name.into();
+        let starting = Some(Cow::Borrowed("starting"));
+        self.lock().entry(name.clone()).or_insert(starting);
         Gate {
             name,
             health: self.clone(),
@@ -120,11 +122,11 @@ impl Gate {
     }
 
     fn set(&self, state: Option<Cow<'static, str>>) {
-        let previous = self.health.lock().insert(self.name, state.clone());
+        let previous = self.health.lock().insert(self.name.clone(), state.clone());
         if previous.as_ref() != Some(&state) {
             match state {
-                None => tracing::info!(gate = self.name, "readiness gate opened"),
-                Some(reason) => tracing::info!(gate = self.name, %reason, "readiness gate closed"),
+                None => tracing::info!(gate = &*self.name, "readiness gate opened"),
+                Some(reason) => tracing::info!(gate = &*self.name, %reason, "readiness gate closed"),
             }
         }
     }
@@ -158,7 +160,7 @@ fn plain_report(ready: bool, gates: &Gates) -> String {
 fn json_report(status: StatusCode, gates: &Gates) -> Response<ResponseBody> {
     let gates = gates.iter().map(|(name, reason)| {
         (
-            *name,
+            &**name,
             GateReport {
                 open: reason.is_none(),
                 reason: reason.as_deref(),

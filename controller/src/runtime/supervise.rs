@@ -37,13 +37,13 @@ pub enum SuperviseError {
     #[error("task {task} ended")]
     Ended {
         /// Its name.
-        task: &'static str,
+        task: String,
     },
     /// A task returned an error.
     #[error("task {task} failed: {}", chain(.source.as_ref()))]
     Failed {
         /// Its name.
-        task: &'static str,
+        task: String,
         /// What it returned.
         source: BoxError,
     },
@@ -51,7 +51,7 @@ pub enum SuperviseError {
     #[error("task {task} panicked: {message}")]
     Panicked {
         /// Its name.
-        task: &'static str,
+        task: String,
         /// The panic's text.
         message: String,
     },
@@ -77,7 +77,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 #[derive(Debug)]
 pub struct Supervisor {
     stop: CancellationToken,
-    tasks: JoinSet<(&'static str, Result<(), SuperviseError>)>,
+    tasks: JoinSet<(String, Result<(), SuperviseError>)>,
 }
 
 impl Default for Supervisor {
@@ -101,7 +101,7 @@ impl Supervisor {
     }
 
     /// Runs `task` under `name`. The token it gets follows `plan`; until that is cancelled, the task must not end.
-    pub fn spawn<F, T, E>(&mut self, name: &'static str, plan: StopPlan, task: F)
+    pub fn spawn<F, T, E>(&mut self, name: impl Into<String>, plan: StopPlan, task: F)
     where
         F: FnOnce(CancellationToken) -> T,
         T: Future<Output = Result<(), E>> + Send + 'static,
@@ -111,9 +111,11 @@ impl Supervisor {
         // A set of one: dropping it aborts the task, so that it never outlives its guard.
         let mut work = JoinSet::new();
         work.spawn(task(token.clone()));
-        let stop = self.stop.clone();
-        self.tasks
-            .spawn(async move { (name, guard(name, plan, work, &token, &stop).await) });
+        let (name, stop) = (name.into(), self.stop.clone());
+        self.tasks.spawn(async move {
+            let ended = guard(&name, plan, work, &token, &stop).await;
+            (name, ended)
+        });
     }
 
     /// Runs until a task ends, the stop token is cancelled or a signal arrives, then stops every task by its plan. A
@@ -162,7 +164,7 @@ async fn join<T: 'static>(tasks: &mut JoinSet<T>) -> Option<T> {
 }
 
 async fn guard<E: Into<BoxError> + Send + 'static>(
-    name: &'static str,
+    name: &str,
     plan: StopPlan,
     mut work: JoinSet<Result<(), E>>,
     token: &CancellationToken,
@@ -186,22 +188,22 @@ async fn guard<E: Into<BoxError> + Send + 'static>(
 }
 
 /// How `work`, the only task of its set, ended.
-async fn outcome<E>(name: &'static str, work: &mut JoinSet<Result<(), E>>) -> Result<(), SuperviseError>
+async fn outcome<E>(name: &str, work: &mut JoinSet<Result<(), E>>) -> Result<(), SuperviseError>
 where
     E: Into<BoxError> + Send + 'static,
 {
     match work.join_next().await {
         None | Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(source))) => Err(SuperviseError::Failed {
-            task: name,
+            task: name.to_owned(),
             source: source.into(),
         }),
         Some(Err(error)) => match error.try_into_panic() {
             Ok(payload) => Err(SuperviseError::Panicked {
-                task: name,
+                task: name.to_owned(),
                 message: panic_text(payload.as_ref()),
             }),
-            Err(_) => Err(SuperviseError::Ended { task: name }),
+            Err(_) => Err(SuperviseError::Ended { task: name.to_owned() }),
         },
     }
 }
@@ -295,7 +297,7 @@ mod tests {
             Ok::<_, io::Error>(())
         });
         let error = supervisor.run(quiet()).await.unwrap_err();
-        assert!(matches!(&error, SuperviseError::Panicked { task: "queue", .. }));
+        assert!(matches!(&error, SuperviseError::Panicked { task, .. } if task == "queue"));
         assert!(error.to_string().contains("arithmetic is broken"), "{error}");
     }
 

@@ -18,6 +18,8 @@ use kube::{
 use mintmark_api::annotation::RECONCILE_REQUESTED_AT;
 use tokio::sync::watch;
 
+use crate::artifact;
+
 use super::{
     CrdGuard, Kind, Queue, Version, watch_events,
     writers::{ForeignWrite, foreign_write},
@@ -42,6 +44,15 @@ impl ObjectKey {
         Self {
             namespace: meta.namespace.as_deref().unwrap_or_default().into(),
             name: meta.name.as_deref().unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<&artifact::ObjectKey> for ObjectKey {
+    fn from(key: &artifact::ObjectKey) -> Self {
+        Self {
+            namespace: key.namespace().into(),
+            name: key.name().into(),
         }
     }
 }

@@ -166,6 +166,7 @@ fn context(
         backoff: BackoffPolicy::new(Duration::from_secs(1), Duration::from_secs(1)).context("no backoff")?,
     };
     let own = oci_repository::Own {
+        departed: None,
         storage: Storage::open(storage).context("no storage")?,
         address: AdvertisedAddress::new(Some("localhost"), "", || None).context("no address")?,
         extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),

@@ -27,7 +27,7 @@ use super::{
     progress::{self, Drift},
 };
 use crate::{
-    artifact::{self, Binding, Record, Standing},
+    artifact::{self, Binding, Record, Standing, Storage},
     notify::{Action, EventType},
     tags::{Due, TagStore, TagStoreError, Wanted, due},
     watch::{Kind, ObjectKey, requested_at},
@@ -144,6 +144,10 @@ impl Reconciled for ImageRepository {
 
     fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>) {
         tell(ctx, object, pass);
+    }
+
+    fn storage(ctx: &Context<Self>) -> Option<&Storage> {
+        Some(ctx.own.tags.storage())
     }
 }
 

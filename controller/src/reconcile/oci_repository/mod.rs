@@ -1,6 +1,7 @@
 //! One pass over an OCIRepository, from the object in the store to its status, its event and the time of the next pass.
 //! Reads the registry and the Secrets that the object refers to; writes the artifact, then the status, each at most once.
 
+mod departed;
 mod events;
 mod fetch;
 mod newest;
@@ -23,6 +24,7 @@ use mintmark_api::{
 };
 use tokio::sync::Semaphore;
 
+pub use departed::{Departed, run as look_after_departed};
 pub use fetch::Pull;
 pub use validate::{Reference, ValidatedOciRepository};
 
@@ -85,6 +87,8 @@ pub struct Own {
     pub address: AdvertisedAddress,
     /// Extractions at a time.
     pub extractions: Arc<Semaphore>,
+    /// Objects that left this shard, where there is one.
+    pub departed: Option<Departed>,
 }
 
 impl Reconciled for OciRepository {
@@ -134,6 +138,22 @@ impl Reconciled for OciRepository {
 
     fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>) {
         events::tell(ctx, object, pass);
+    }
+
+    fn storage(ctx: &Context<Self>) -> Option<&Storage> {
+        Some(&ctx.own.storage)
+    }
+
+    fn live_uid(ctx: &Context<Self>, key: &artifact::ObjectKey) -> Option<String> {
+        departed::live_uid(ctx, key)
+    }
+
+    fn keeps_files(ctx: &Context<Self>, key: &ObjectKey, storage_key: &artifact::ObjectKey, uid: &str) -> bool {
+        departed::keep(ctx, key, storage_key, uid)
+    }
+
+    async fn before_sweeps(ctx: &Arc<Context<Self>>) {
+        departed::find(ctx).await;
     }
 }
 

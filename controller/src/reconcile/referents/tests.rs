@@ -95,16 +95,16 @@ impl Scene {
     fn watched() -> Self {
         let scene = Self::new();
         for event in [Init, InitDone] {
-            scene.tell(event);
+            scene.tell(&event);
         }
         for event in [Init, InitDone] {
             let kind = ReferentKind::ServiceAccount;
-            scene.follower.handle::<ServiceAccount>(kind, event);
+            scene.follower.handle::<ServiceAccount>(kind, &event);
         }
         scene
     }
 
-    fn tell(&self, event: Event<PartialObjectMeta<Secret>>) {
+    fn tell(&self, event: &Event<PartialObjectMeta<Secret>>) {
         self.follower.handle(ReferentKind::Secret, event);
     }
 
@@ -165,11 +165,11 @@ async fn watched_it_is_read_once_for_each_change_and_all_objects() {
     assert_eq!(all().await, (Err(Unread::NotFound), 1));
     assert_eq!(all().await, (Err(Unread::NotFound), 1), "that it is missing is known");
     scene.set(Some(5));
-    scene.tell(Apply(meta(5)));
+    scene.tell(&Apply(meta(5)));
     assert_eq!(all().await, (Ok(found(5)), 2));
     assert_eq!(all().await, (Ok(found(5)), 2));
     scene.set(None);
-    scene.tell(Delete(meta(6)));
+    scene.tell(&Delete(meta(6)));
     assert_eq!(all().await, (Err(Unread::NotFound), 3));
     assert!(!scene.known.has_unwatched(&key("app-0")));
 }
@@ -181,7 +181,7 @@ async fn a_change_that_is_told_while_it_is_read_is_read_too() {
     let change = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         scene.set(Some(7));
-        scene.tell(Apply(meta(7)));
+        scene.tell(&Apply(meta(7)));
     };
     let (read, ()) = futures::join!(scene.read("app"), change);
     assert_eq!(read, (Ok(found(7)), 2));

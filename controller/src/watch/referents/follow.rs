@@ -22,20 +22,20 @@ pub struct ReferentFollower {
 
 impl ReferentFollower {
     /// Takes in an event about a referent of this kind.
-    pub fn handle<K>(&self, kind: ReferentKind, event: Event<PartialObjectMeta<K>>)
+    pub fn handle<K>(&self, kind: ReferentKind, event: &Event<PartialObjectMeta<K>>)
     where
         K: Resource<DynamicType = ()>,
     {
         match event {
             Event::Init => self.index.list_begins(kind),
-            Event::InitApply(object) => self.tell(kind, &object, ReferentIndex::listed),
+            Event::InitApply(object) => self.tell(kind, object, ReferentIndex::listed),
             Event::InitDone => {
                 for dependents in self.index.list_ends(kind) {
                     self.queue.push_spread(&dependents, SPREAD);
                 }
             }
-            Event::Apply(object) => self.tell(kind, &object, ReferentIndex::changed),
-            Event::Delete(object) => self.tell(kind, &object, ReferentIndex::deleted),
+            Event::Apply(object) => self.tell(kind, object, ReferentIndex::changed),
+            Event::Delete(object) => self.tell(kind, object, ReferentIndex::deleted),
         }
     }
 

@@ -24,13 +24,13 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mi
 /// Pauses before an interrupted watch is begun again.
 const INTERRUPTED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Watches for a follower.
+/// Watches for all followers.
 #[derive(Debug)]
 pub struct ReferentWatch {
     /// The one namespace that is looked at; `None`: all.
     pub namespace: Option<String>,
-    /// Who is told.
-    pub follower: ReferentFollower,
+    /// Who is told, one for each kind of objects.
+    pub followers: Vec<ReferentFollower>,
     /// Where it is shown whether there is a watch.
     pub metrics: Metrics,
 }
@@ -49,7 +49,7 @@ impl ReferentWatch {
         let mut failures = 0;
         loop {
             let Ended { error, was_complete } = self.watch(&client).await;
-            self.follower.index.lost();
+            self.followers.iter().for_each(|follower| follower.index.lost());
             self.metrics.set_referents_watched(false);
             if was_complete {
                 (failures, is_refusal_told) = (0, false);
@@ -80,7 +80,7 @@ impl ReferentWatch {
             if let Err(error) = event {
                 return Ended { error, was_complete };
             }
-            if !was_complete && self.follower.index.is_watched() {
+            if !was_complete && self.followers.iter().all(|follower| follower.index.is_watched()) {
                 was_complete = true;
                 self.metrics.set_referents_watched(true);
                 tracing::info!("Secrets and ServiceAccounts are watched");
@@ -100,7 +100,13 @@ impl ReferentWatch {
             None => Api::all(client.clone()),
         };
         let events = watcher(api, watcher::Config::default());
-        events.map(move |event| event.map(|event| self.follower.handle(kind, event)))
+        events.map(move |event| {
+            let event = event?;
+            for follower in &self.followers {
+                follower.handle(kind, &event);
+            }
+            Ok(())
+        })
     }
 }
 

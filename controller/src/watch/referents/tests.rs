@@ -52,10 +52,10 @@ async fn those_who_refer_to_it_are_queued_the_first_at_once() {
         InitApply(secret("other", "6")),
         InitDone,
     ] {
-        follower.handle(ReferentKind::Secret, event);
+        follower.handle(ReferentKind::Secret, &event);
     }
     assert!(queue.next().now_or_never().is_none(), "nothing has changed");
-    follower.handle(ReferentKind::Secret, Apply(secret("login", "7")));
+    follower.handle(ReferentKind::Secret, &Apply(secret("login", "7")));
     let (first, _) = queue.next().now_or_never().unwrap();
     assert!(queue.next().now_or_never().is_none(), "the other a moment later");
     let (second, _) = queue.next().await;

@@ -17,8 +17,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Context;
-use crate::{artifact, runtime::api_server::timely, watch::ObjectKey};
+use crate::{artifact, reconcile::Context, runtime::api_server::timely, watch::ObjectKey};
 
 /// Files go after this time, whoever is named as serving them.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -145,18 +144,61 @@ impl Departed {
     }
 }
 
-/// Looks after departed objects for ever.
+/// Looks after departed objects for ever; where there is no selector, none departs.
 pub async fn run(ctx: Arc<Context<OciRepository>>, retention: Duration) {
+    let Some(departed) = &ctx.own.departed else {
+        return std::future::pending().await;
+    };
     loop {
-        let (key, departure) = ctx.departed.next().await;
-        look(&ctx, &key, departure, retention).await;
+        let (key, departure) = departed.next().await;
+        look(&ctx, departed, &key, departure, retention).await;
     }
 }
 
-async fn look(ctx: &Arc<Context<OciRepository>>, key: &ObjectKey, mut departure: Departure, retention: Duration) {
+/// Objects whose files an earlier process of this shard left and that the watch does not show: they may have left only.
+pub(super) async fn find(ctx: &Arc<Context<OciRepository>>) {
+    let Some(departed) = &ctx.own.departed else { return };
+    let asked = ctx.clone();
+    let unclaimed = tokio::task::spawn_blocking(move || asked.own.storage.unclaimed(|key| live_uid(&asked, key))).await;
+    match unclaimed {
+        Ok(Ok(unclaimed)) => {
+            for (key, uid) in unclaimed {
+                departed.add(&ObjectKey::from(&key), &uid, false);
+            }
+        }
+        Ok(Err(error)) => tracing::error!(%error, "files of departed objects not looked for"),
+        Err(_) => tracing::error!("the look for files of departed objects panicked"),
+    }
+}
+
+/// Keeps the files of an object that the watch no longer shows, if they are its own and it may only have left. Returns
+/// whether they are kept.
+pub(super) fn keep(
+    ctx: &Context<OciRepository>,
+    key: &ObjectKey,
+    storage_key: &artifact::ObjectKey,
+    uid: &str,
+) -> bool {
+    let Some(departed) = &ctx.own.departed else {
+        return false;
+    };
+    let may_have_left = ctx.store.get(key).is_none() && ctx.own.storage.owner(storage_key).as_deref() == Some(uid);
+    if may_have_left {
+        departed.add(key, uid, true);
+    }
+    may_have_left
+}
+
+async fn look(
+    ctx: &Arc<Context<OciRepository>>,
+    departed: &Departed,
+    key: &ObjectKey,
+    mut departure: Departure,
+    retention: Duration,
+) {
     if ctx.store.get(key).is_some() {
         // It came back, or another one has its name: the next pass and the sweep know what to do.
-        ctx.departed.forget(key, &departure);
+        departed.forget(key, &departure);
         return;
     }
     let is_over = departure.is_over(Instant::now()) || {
@@ -168,10 +210,10 @@ async fn look(ctx: &Arc<Context<OciRepository>>, key: &ObjectKey, mut departure:
         departure.after(seen, retention, Instant::now())
     };
     if is_over {
-        ctx.departed.forget(key, &departure);
+        departed.forget(key, &departure);
         release(ctx, key).await;
     } else {
-        ctx.departed.keep(key, departure);
+        departed.keep(key, departure);
     }
 }
 
@@ -228,14 +270,11 @@ async fn release(ctx: &Arc<Context<OciRepository>>, key: &ObjectKey) {
 }
 
 /// The UID of the object whose files are kept under a key: one of ours, or one that left.
-pub fn live_uid(ctx: &Context<OciRepository>, key: &artifact::ObjectKey) -> Option<String> {
-    let key = ObjectKey {
-        namespace: key.namespace().into(),
-        name: key.name().into(),
-    };
+pub(super) fn live_uid(ctx: &Context<OciRepository>, key: &artifact::ObjectKey) -> Option<String> {
+    let key = ObjectKey::from(key);
     match ctx.store.get(&key) {
         Some(object) => object.uid(),
-        None => ctx.departed.uid(&key),
+        None => ctx.own.departed.as_ref()?.uid(&key),
     }
 }
 
