@@ -6,5 +6,5 @@ mod login;
 mod open;
 mod validate;
 
-pub use open::{Door, Opened, registry_failure};
+pub use open::{Door, Identity, Opened, registry_failure};
 pub use validate::{LoginFrom, ValidatedAccess, check_contradictions, check_provider};

@@ -1,4 +1,5 @@
-//! Opens a session for an object. The credential is minted here, so that a failure is told as one of minting.
+//! Opens a session for an object. The credential is minted here, so that a failure is told as one of minting; who would
+//! enter can be asked without that.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +14,12 @@ use super::{
 use crate::{
     artifact::CredentialBinding,
     credential::{Annotated, CredentialSource, NamedUser, ObjectCredential, PullSecretSource, Unavailable, Wanted},
-    reconcile::{Context, Reconciled, StepError, context::identity, progress::Drift, referents::Reader},
+    reconcile::{
+        Context, Reconciled, StepError,
+        context::identity,
+        progress::Drift,
+        referents::{Look, Reader},
+    },
     registry::{RegistryError, Session, SessionSpec},
     watch::ObjectKey,
 };
@@ -27,14 +33,37 @@ pub struct Door<'a, K: Reconciled> {
     credential: Option<CredentialStatus>,
 }
 
-/// The way in, and what decided it.
+/// The way in, and who has entered.
 pub struct Opened {
     /// A session of one pass.
     pub session: Session,
+    /// As whom, and what was read for it.
+    pub identity: Identity,
+}
+
+/// What decides, besides the address, what a registry shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Identity {
     /// As whom; none is anonymous.
     pub credential: Option<CredentialBinding>,
     /// Name of each Secret that was read to its version.
     pub referents: BTreeMap<String, String>,
+}
+
+/// Everything that a session needs, before anything is minted.
+struct Ready {
+    source: Arc<dyn CredentialSource>,
+    /// The same source, if it mints.
+    minting: Option<Arc<ObjectCredential>>,
+    referents: Referents,
+    identity: Identity,
+}
+
+/// Where what is presented comes from.
+struct Source {
+    presented: Arc<dyn CredentialSource>,
+    minting: Option<Arc<ObjectCredential>>,
+    login: Option<Login>,
 }
 
 impl<'a, K: Reconciled> Door<'a, K> {
@@ -54,13 +83,33 @@ impl<'a, K: Reconciled> Door<'a, K> {
         self.credential.clone()
     }
 
+    /// Who would enter now. Nothing is minted and no token requested; what the object refers to is read only if it is not
+    /// known, or known to have changed.
+    pub async fn identity(&mut self) -> Result<Identity, StepError> {
+        Ok(self.look(Look::Known).await?.identity)
+    }
+
     /// Reads what the object refers to, and has a credential. `drift` is told when a request is to be tried again.
     pub async fn open(&mut self, drift: &Arc<Drift>, reason: &'static str) -> Result<Opened, StepError> {
-        let mut reader = Reader::new(self.ctx, self.key);
+        let ready = self.look(Look::Newest).await?;
+        if let Some(source) = &ready.minting {
+            self.mint(source).await?;
+        }
+        Ok(Opened {
+            session: self.session(ready.referents, ready.source, drift, reason),
+            identity: ready.identity,
+        })
+    }
+
+    async fn look(&mut self, look: Look) -> Result<Ready, StepError> {
+        let mut reader = Reader::new(self.ctx, self.key, look);
         let uid = self.object.uid().unwrap_or_default();
-        let (source, login) = self.source(&mut reader, &uid).await?;
+        let Source {
+            presented,
+            minting,
+            login,
+        } = self.source(&mut reader, &uid, look).await?;
         let referents = dereference::referents(&mut reader, self.key, &uid, self.access).await?;
-        drop(reader);
         let minted = self.credential.as_ref().map(|credential| CredentialBinding {
             kind: credential.kind.to_string(),
             subject: Some(credential.subject.clone()),
@@ -68,47 +117,60 @@ impl<'a, K: Reconciled> Door<'a, K> {
         });
         let mut versions = referents.versions.clone();
         versions.extend(login.as_ref().map(|login| login.referent.clone()));
-        Ok(Opened {
-            session: self.session(referents, source, drift, reason),
+        let identity = Identity {
             credential: minted.or_else(|| login.map(|login| login.binding)),
             referents: versions,
+        };
+        Ok(Ready {
+            source: presented,
+            minting,
+            referents,
+            identity,
         })
     }
 
-    /// Where what is presented comes from, and the login if it is one.
-    async fn source(
-        &mut self,
-        reader: &mut Reader<'_, K>,
-        uid: &str,
-    ) -> Result<(Arc<dyn CredentialSource>, Option<Login>), StepError> {
-        Ok(match login::find(self.ctx, reader, self.key, uid, self.access).await? {
-            Found::Login(login) => (Arc::new(PullSecretSource::new(login.credential.clone())), Some(login)),
+    async fn source(&mut self, reader: &mut Reader<'_, K>, uid: &str, look: Look) -> Result<Source, StepError> {
+        let (minting, username) = match login::find(self.ctx, reader, self.key, uid, self.access).await? {
+            Found::Login(login) => {
+                return Ok(Source {
+                    presented: Arc::new(PullSecretSource::new(login.credential.clone())),
+                    minting: None,
+                    login: Some(login),
+                });
+            }
             Found::Spec => {
                 let source = self.credential_source(&self.access.credential)?;
                 // A watched account is looked at for nothing, another one when a token is asked for.
-                if source.asks_for_token() || self.ctx.known_referents.is_watched() {
+                let asks = look == Look::Newest && source.asks_for_token();
+                if asks || self.ctx.known_referents.is_watched() {
                     login::check_account(reader, &self.access.credential).await?;
                 }
-                (self.minting(source).await?, None)
+                (source, None)
             }
-            Found::Annotated(Annotated { wanted, username }) => {
-                let source = self.credential_source(&wanted)?;
-                (Arc::new(NamedUser::new(self.minting(source).await?, username)), None)
-            }
+            Found::Annotated(Annotated { wanted, username }) => (self.credential_source(&wanted)?, username),
+        };
+        self.credential = minting.status();
+        let presented: Arc<dyn CredentialSource> = match username {
+            None => minting.clone(),
+            username => Arc::new(NamedUser::new(minting.clone(), username)),
+        };
+        Ok(Source {
+            presented,
+            minting: Some(minting),
+            login: None,
         })
     }
 
     /// The credential of the object's own, minted before the first request so that a failure is told as one of minting.
-    async fn minting(&mut self, source: Arc<ObjectCredential>) -> Result<Arc<ObjectCredential>, StepError> {
+    async fn mint(&mut self, source: &ObjectCredential) -> Result<(), StepError> {
         let minted = source.current().await;
         self.credential = source.status();
-        minted.map_err(|error| {
+        minted.map(drop).map_err(|error| {
             StepError::fetch(
                 reason::AUTHENTICATION_FAILED,
                 format!("failed to get credential: {error}"),
             )
-        })?;
-        Ok(source)
+        })
     }
 
     fn credential_source(&self, wanted: &Wanted) -> Result<Arc<ObjectCredential>, StepError> {

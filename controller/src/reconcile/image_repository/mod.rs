@@ -1,16 +1,17 @@
 //! One pass over an ImageRepository: asks its registry for the tags when a scan is due, stores them, and tells what was
 //! found. What is stored decides whether a scan is due, never the status.
 
+mod events;
+mod pass;
 mod scan;
 mod status;
 #[cfg(test)]
 mod tests;
 mod validate;
 
-use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use mintmark_api::{
     annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::{READY, reason},
@@ -19,22 +20,13 @@ use mintmark_api::{
 
 pub use validate::ValidatedImageRepository;
 
-use super::{
-    Context, Outcome, Pass, Reconciled, StepError,
-    access::{Door, Opened},
-    events,
-    pipeline::lost_its_credential,
-    progress::{self, Drift},
-};
+use super::{Context, Pass, Reconciled, StepError};
 use crate::{
-    artifact::{self, Binding, Record, Standing, Storage},
-    notify::{Action, EventType},
-    tags::{Due, TagStore, TagStoreError, Wanted, due},
-    watch::{Kind, ObjectKey, requested_at},
+    artifact::{Record, Storage},
+    notify::Action,
+    tags::{TagStore, TagStoreError},
+    watch::{Kind, ObjectKey},
 };
-
-/// The group in which Flux's image kinds write metadata keys.
-const REVISION: &str = "image.toolkit.fluxcd.io/revision";
 
 impl Kind for ImageRepository {
     const KIND: &'static str = KIND;
@@ -80,10 +72,8 @@ pub struct Own {
 /// What there is after a pass.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// The last scan that succeeded.
+    /// The last scan that succeeded, if its tags are stored.
     pub record: Option<Arc<Record>>,
-    /// The image's name, spelt out.
-    pub canonical: Option<String>,
     /// Time between scans.
     pub interval: Duration,
 }
@@ -113,19 +103,7 @@ impl Reconciled for ImageRepository {
     }
 
     async fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> Option<Pass<Self>> {
-        let mut pass = Pass {
-            outcome: Outcome::Suspended,
-            found: Found::default(),
-            previous: None,
-            credential: None,
-            signing: ctx.signing.borrow().clone(),
-            interval: None,
-        };
-        pass.outcome = match run(ctx, key, object, &mut pass).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::failed(error),
-        };
-        Some(pass)
+        Some(pass::run(ctx, key, object).await)
     }
 
     fn status_of(_: &Context<Self>, basis: &Self, pass: &Pass<Self>) -> ImageRepositoryStatus {
@@ -143,98 +121,11 @@ impl Reconciled for ImageRepository {
     }
 
     fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>) {
-        tell(ctx, object, pass);
+        events::tell(ctx, object, pass);
     }
 
     fn storage(ctx: &Context<Self>) -> Option<&Storage> {
         Some(ctx.own.tags.storage())
-    }
-}
-
-async fn run(
-    ctx: &Context<ImageRepository>,
-    key: &ObjectKey,
-    object: &ImageRepository,
-    pass: &mut Pass<ImageRepository>,
-) -> Result<Outcome, StepError> {
-    let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name)
-        .map_err(|error| failure(format!("cannot store tags: {error}")))?;
-    let standing = standing(ctx, &storage_key, object).await?;
-    if let Standing::Stored(record) | Standing::Lost(record, _) = &standing {
-        pass.previous = Some(record.clone());
-        pass.found.record = Some(record.clone());
-    }
-    if lost_its_credential(ctx, key, object) {
-        let message = "spec.credential vanished without a change of generation: another CRD pruned it";
-        return Err(StepError::terminal(reason::CREDENTIAL_INVALID, message));
-    }
-    if object.spec.suspend {
-        return Ok(Outcome::Suspended);
-    }
-    let spec = ValidatedImageRepository::new(object, &ctx.settings)?;
-    pass.interval = Some(spec.interval);
-    pass.found.interval = spec.interval;
-    pass.found.canonical = Some(spec.canonical.clone());
-    let drift = Arc::new(Drift::default());
-    let mut door = Door::new(ctx, key, object, &spec.access);
-    let opened = door.open(&drift, reason::READ_OPERATION_FAILED).await;
-    pass.credential = door.credential();
-    let opened = opened?;
-    let binding = binding(object, &spec, &opened);
-    let wanted = Wanted {
-        binding: &binding,
-        requested_at: requested_at(object),
-        interval: spec.interval,
-    };
-    match due(&wanted, &standing, Timestamp::now()) {
-        Due::In(left) => pass.interval = Some(left),
-        Due::Now(why) => {
-            drift.known(format!("scanning: {why}"));
-            let (found, credential) = (pass.found.clone(), pass.credential.clone());
-            let failed = |basis: &ImageRepository, error: StepError| {
-                let outcome = Outcome::failed(error);
-                status::after(basis, &outcome, &found, credential.clone(), Timestamp::now())
-            };
-            let record = {
-                let work = pin!(scan::scan(
-                    ctx,
-                    &storage_key,
-                    object,
-                    &spec,
-                    opened.session,
-                    binding.clone()
-                ));
-                progress::watched(ctx, object, &drift, failed, work).await?
-            };
-            pass.found.record = Some(record);
-        }
-    }
-    Ok(Outcome::Ready)
-}
-
-/// What is stored for the object.
-async fn standing(
-    ctx: &Context<ImageRepository>,
-    key: &artifact::ObjectKey,
-    object: &ImageRepository,
-) -> Result<Standing, StepError> {
-    let (key, uid) = (key.clone(), object.uid().unwrap_or_default());
-    blocking(&ctx.own.tags, move |tags| {
-        Ok(tags.begin_pass(&key, &uid, Timestamp::now())?)
-    })
-    .await
-}
-
-/// Everything that decides what a scan finds, but the registry.
-fn binding(object: &ImageRepository, spec: &ValidatedImageRepository, opened: &Opened) -> Binding {
-    let patterns = object.spec.exclusion_list();
-    Binding {
-        uid: object.uid().unwrap_or_default(),
-        url: spec.canonical.clone(),
-        credential: opened.credential.clone(),
-        referents: opened.referents.clone(),
-        exclusions: patterns.into_iter().map(str::to_owned).collect::<BTreeSet<_>>(),
-        ..Binding::default()
     }
 }
 
@@ -252,26 +143,4 @@ async fn blocking<T: Send + 'static>(
 
 fn failure(message: impl Into<String>) -> StepError {
     StepError::fetch(reason::FAILURE, message)
-}
-
-fn tell(ctx: &Context<ImageRepository>, object: &ImageRepository, pass: &Pass<ImageRepository>) {
-    let record = pass.found.record.as_deref();
-    let (event_type, reason, message) = match &pass.outcome {
-        Outcome::Suspended => return,
-        Outcome::Failed { error, .. } => (EventType::Warning, error.reason, error.message.clone()),
-        Outcome::Ready => {
-            let Some(record) = record else { return };
-            let before = pass.previous.as_deref();
-            let is_new = before.is_none_or(|before| before.revision != record.revision);
-            if !is_new && object.is_ready() != Some(false) {
-                return;
-            }
-            (EventType::Normal, reason::SUCCEEDED, status::success(record))
-        }
-    };
-    let mut metadata = events::annotated(object);
-    if let Some(record) = record {
-        metadata.insert(REVISION.to_owned(), record.revision.clone());
-    }
-    events::record(ctx, object, metadata, event_type, reason, message);
 }

@@ -88,13 +88,10 @@ pub(super) fn after(
     if matches!(outcome, Outcome::Suspended) {
         return status;
     }
-    if found.canonical.is_some() {
-        status.canonical_image_name.clone_from(&found.canonical);
-    }
     set_result(&mut status, found);
     status.credential = credential;
     let findings = match (outcome, &found.record) {
-        (Outcome::Failed { error, .. }, _) => failed(error),
+        (Outcome::Failed { error, doing, .. }, _) => failed(error, doing.as_deref()),
         (_, Some(record)) => vec![Finding::new(READY, reason::SUCCEEDED, success(record))],
         (_, None) => Vec::new(),
     };
@@ -109,6 +106,7 @@ fn set_result(status: &mut ImageRepositoryStatus, found: &Found) {
         .as_ref()
         .and_then(|record| Some((record, record.scan.as_ref()?)))
     else {
+        status.canonical_image_name = None;
         status.last_scan_result = None;
         status.observed_exclusion_list = Vec::new();
         return;
@@ -118,6 +116,7 @@ fn set_result(status: &mut ImageRepositoryStatus, found: &Found) {
     let shown = shown.and_then(|shown| shown.scan_time.as_ref()).map(|time| time.0);
     let scanned = Timestamp::from_second(scan.time.as_second()).unwrap_or(scan.time);
     let time = shown_scan_time(shown, scanned, found.interval, is_same);
+    status.canonical_image_name = Some(record.binding.url.clone());
     status.last_scan_result = Some(ScanResult {
         revision: record.revision.clone(),
         tag_count: i64::try_from(scan.tag_count).unwrap_or(i64::MAX),
@@ -133,7 +132,8 @@ pub(super) fn success(record: &Record) -> String {
     format!("successful scan: found {count} tags with checksum {}", record.revision)
 }
 
-fn failed(error: &StepError) -> Vec<Finding> {
+/// What exists after a failure: `doing` is what was being done.
+fn failed(error: &StepError, doing: Option<&str>) -> Vec<Finding> {
     let ready = Finding {
         status: Status::False,
         ..Finding::new(READY, error.reason, &error.message)
@@ -144,7 +144,7 @@ fn failed(error: &StepError) -> Vec<Finding> {
         Finding::new(
             RECONCILING,
             reason::PROGRESSING_WITH_RETRY,
-            "reconciliation in progress",
+            doing.unwrap_or("reconciliation in progress"),
         )
     };
     vec![other, ready]

@@ -78,7 +78,6 @@ fn found(second: i64, tags: &[&str]) -> Found {
         "scan": {"time": Timestamp::from_second(second).unwrap(), "tag_count": tags.len(), "bytes": 1, "latest_tags": tags}});
     Found {
         record: Some(std::sync::Arc::new(serde_json::from_value(record).unwrap())),
-        canonical: Some("registry.example/team/app".to_owned()),
         interval: Duration::from_mins(1),
     }
 }

@@ -150,8 +150,8 @@ impl<'a> Pull<'a> {
         let binding = Binding {
             uid: self.object.uid().unwrap_or_default(),
             url: self.object.spec.url.clone(),
-            credential: opened.credential,
-            referents: opened.referents,
+            credential: opened.identity.credential,
+            referents: opened.identity.referents,
             ignore: self.object.spec.ignore.clone(),
             layer_selector: self.spec.layer_selector.as_ref().map(status::layer_binding),
             ..Binding::default()

@@ -102,19 +102,30 @@ impl From<&kube::Error> for Unread {
     }
 }
 
+/// How new a reading has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// As new as the API server's.
+    Newest,
+    /// What was read before will do, unless it was of no use or a watch says that there is a newer one.
+    Known,
+}
+
 /// The reading of one pass. When it ends, what it has not asked for is no longer referred to.
 pub struct Reader<'a, K: Reconciled> {
     ctx: &'a Context<K>,
     key: &'a ObjectKey,
+    look: Look,
     read: HashSet<ReferentKey>,
 }
 
 impl<'a, K: Reconciled> Reader<'a, K> {
     /// Reads for the object of `key`.
-    pub fn new(ctx: &'a Context<K>, key: &'a ObjectKey) -> Self {
+    pub fn new(ctx: &'a Context<K>, key: &'a ObjectKey, look: Look) -> Self {
         Self {
             ctx,
             key,
+            look,
             read: HashSet::new(),
         }
     }
@@ -128,6 +139,12 @@ impl<'a, K: Reconciled> Reader<'a, K> {
             && let Some(kept) = readings.kept(self.key, &referent)
         {
             return kept;
+        }
+        if self.look == Look::Known
+            && !ctx.known_referents.is_watched()
+            && let Some(Ok(kept)) = readings.kept(self.key, &referent)
+        {
+            return Ok(kept);
         }
         let read = readings.get(&ctx.client, self.key, &referent).await;
         read.unwrap_or_else(|error| {
