@@ -7,18 +7,18 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures::StreamExt;
 use k8s_openapi::api::{
     core::v1::{Event, Namespace, Secret, ServiceAccount},
     rbac::v1::{Role, RoleBinding},
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::watcher,
 };
-use mintmark_api::oci_repository::{OciRepository, OciRepositorySpec};
+use mintmark_api::oci_repository::OciRepository;
 use mintmark_hack::{
     cluster::Cluster,
     controller::{Controller, Installation, Ports, SIGNING_SECRET, install, signing_secret},
@@ -27,7 +27,12 @@ use mintmark_hack::{
 };
 use serde_json::{Value, json};
 
-use crate::{fault_registry::sha256, small_disk::SmallDisk};
+pub use crate::objects::condition;
+use crate::{
+    fault_registry::sha256,
+    objects::{Kind, Objects},
+    small_disk::SmallDisk,
+};
 
 /// The trust domain of all tests.
 pub const TRUST_DOMAIN: &str = "cluster.example";
@@ -252,49 +257,37 @@ impl Env {
         format!("spiffe://{TRUST_DOMAIN}/ocirepositories/{namespace}/{name}")
     }
 
-    /// The repositories of a namespace.
-    pub fn repositories(&self, namespace: &str) -> Api<OciRepository> {
-        Api::namespaced(self.client.clone(), namespace)
+    /// The objects of a kind in a namespace.
+    pub fn objects<K: Kind>(&self, namespace: &str) -> Objects<'_, K> {
+        Objects::new(self, namespace)
     }
 
-    /// Creates an OCIRepository from its spec as JSON; `interval` is an hour unless given.
-    pub async fn create(&self, namespace: &str, name: &str, mut spec: Value) -> Result<OciRepository> {
-        if let Some(fields) = spec.as_object_mut() {
-            fields.entry("interval").or_insert_with(|| "1h".into());
-        }
-        let spec: OciRepositorySpec = serde_json::from_value(spec)?;
-        let mut object = OciRepository::new(name, spec);
-        object.labels_mut().insert(LABEL.to_owned(), self.id.clone());
-        Ok(self
-            .repositories(namespace)
-            .create(&PostParams::default(), &object)
-            .await?)
+    /// The labels of objects that the controller watches.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        [(LABEL.to_owned(), self.id.clone())].into()
+    }
+
+    /// The OCIRepositories of a namespace.
+    pub fn repositories(&self, namespace: &str) -> Api<OciRepository> {
+        self.objects(namespace).api()
+    }
+
+    /// Creates an OCIRepository, see [`Objects::create`].
+    pub async fn create(&self, namespace: &str, name: &str, spec: Value) -> Result<OciRepository> {
+        self.objects(namespace).create(name, spec).await
     }
 
     /// Merges into an OCIRepository.
     pub async fn patch(&self, namespace: &str, name: &str, patch: Value) -> Result<OciRepository> {
-        let params = PatchParams::default();
-        Ok(self
-            .repositories(namespace)
-            .patch(name, &params, &Patch::Merge(patch))
-            .await?)
+        self.objects(namespace).patch(name, patch).await
     }
 
-    /// Asks for a pass and waits until it was made.
+    /// Asks for a pass over an OCIRepository and waits until it was made.
     pub async fn reconcile(&self, namespace: &str, name: &str) -> Result<OciRepository> {
-        let token = format!("{}", COUNTER.fetch_add(1, Ordering::Relaxed));
-        let patch = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": token}}});
-        self.patch(namespace, name, patch).await?;
-        self.wait(namespace, name, "the pass that was asked for", |object| {
-            object
-                .status
-                .as_ref()
-                .is_some_and(|status| status.last_handled_reconcile_at.as_ref() == Some(&token))
-        })
-        .await
+        self.objects(namespace).reconcile(name).await
     }
 
-    /// Waits on a watch until the object is as wanted; fails with the object as it was last seen.
+    /// Waits until an OCIRepository is as wanted, see [`Objects::wait`].
     pub async fn wait(
         &self,
         namespace: &str,
@@ -302,51 +295,17 @@ impl Env {
         what: &str,
         wanted: impl Fn(&OciRepository) -> bool,
     ) -> Result<OciRepository> {
-        let api = self.repositories(namespace);
-        let mut last = None;
-        let watched = async {
-            let mut objects = std::pin::pin!(watcher::watch_object(api, name));
-            while let Some(object) = objects.next().await {
-                let Ok(Some(object)) = object else { continue };
-                if wanted(&object) {
-                    return Ok(object);
-                }
-                last = Some(object);
-            }
-            bail!("the watch ended")
-        };
-        match tokio::time::timeout(DEADLINE, watched).await {
-            Ok(result) => result,
-            Err(_) => bail!(
-                "{namespace}/{name} did not reach: {what}; last seen: {}",
-                serde_json::to_string_pretty(&last.and_then(|object| object.status)).unwrap_or_default()
-            ),
-        }
+        self.objects(namespace).wait(name, what, wanted).await
     }
 
-    /// Waits until Ready is True for the current generation.
+    /// Waits until an OCIRepository is Ready, see [`Objects::ready`].
     pub async fn ready(&self, namespace: &str, name: &str) -> Result<OciRepository> {
-        self.wait(namespace, name, "Ready=True", |object| {
-            let condition = condition(object, "Ready");
-            condition
-                .is_some_and(|ready| ready.status == "True" && ready.observed_generation == object.metadata.generation)
-        })
-        .await
+        self.objects(namespace).ready(name).await
     }
 
-    /// Waits until Ready is False with this reason and a message that contains `text`.
+    /// Waits until an OCIRepository has failed, see [`Objects::failed`].
     pub async fn failed(&self, namespace: &str, name: &str, reason: &str, text: &str) -> Result<OciRepository> {
-        self.wait(
-            namespace,
-            name,
-            &format!("Ready=False {reason} …{text}…"),
-            |object| {
-                condition(object, "Ready").is_some_and(|ready| {
-                    ready.status == "False" && ready.reason == reason && ready.message.contains(text)
-                })
-            },
-        )
-        .await
+        self.objects(namespace).failed(name, reason, text).await
     }
 
     /// All Events of a namespace.
@@ -383,19 +342,6 @@ impl Env {
             .flatten()
             .with_context(|| format!("no Event {reason} for {name}, {count} times"))
     }
-}
-
-/// The condition of this type.
-pub fn condition<'a>(
-    object: &'a OciRepository,
-    kind: &str,
-) -> Option<&'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
-    object
-        .status
-        .as_ref()?
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind)
 }
 
 fn meta(namespace: Option<&str>, name: &str) -> ObjectMeta {

@@ -1,15 +1,14 @@
 //! Every status that an object had, as a watch brings them: conditions with their generation, reason and message, what was
-//! observed and what is stored. Times are left out, and so are two equal ones in a row.
+//! observed and what was found. Times are left out, and so are two equal ones in a row.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use kube::{Api, runtime::watcher};
-use mintmark_api::oci_repository::OciRepository;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::http::until;
+use crate::{http::until, objects::Kind};
 
 /// The statuses of one object from the begin of the watch. It ends when this is dropped.
 pub struct History {
@@ -20,7 +19,7 @@ pub struct History {
 
 impl History {
     /// Watches the object `name`, which need not exist yet.
-    pub fn of(api: Api<OciRepository>, name: &str) -> Self {
+    pub fn of<K: Kind>(api: Api<K>, name: &str) -> Self {
         let seen = Arc::new(Mutex::new(Vec::<String>::new()));
         let (into, name) = (Arc::clone(&seen), name.to_owned());
         let watch = tokio::spawn(async move {
@@ -71,20 +70,22 @@ impl History {
 /// What stands for an object that does not exist.
 pub const GONE: &str = "gone";
 
-/// `observed <generation>, stored <revision>`, then a line for each condition:
+/// `observed <generation>, <what was found>`, then a line for each condition:
 /// `<type>=<status> <reason> @<generation>: <message>`.
-pub fn shown(object: &OciRepository) -> String {
-    let status = object.status.clone().unwrap_or_default();
-    let observed = status.observed_generation.unwrap_or_default();
-    let stored = status.artifact.map_or_else(|| "nothing".to_owned(), |it| it.revision);
-    let conditions = status.conditions.iter().map(|it| {
+pub fn shown<K: Kind>(object: &K) -> String {
+    let observed = object.observed_generation().unwrap_or_default();
+    let conditions = object.conditions().iter().map(|it| {
         let generation = it.observed_generation.unwrap_or_default();
         format!(
             "\n{}={} {} @{generation}: {}",
             it.type_, it.status, it.reason, it.message
         )
     });
-    format!("observed {observed}, stored {stored}{}", conditions.collect::<String>())
+    format!(
+        "observed {observed}, {}{}",
+        object.found(),
+        conditions.collect::<String>()
+    )
 }
 
 fn is_progress(shown: &str) -> bool {

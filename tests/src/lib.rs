@@ -14,6 +14,7 @@ pub mod history;
 pub mod http;
 pub mod http_front;
 pub mod issuer;
+pub mod objects;
 pub mod observe;
 pub mod receiver;
 pub mod rights;

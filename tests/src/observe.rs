@@ -2,12 +2,13 @@
 
 use anyhow::{Result, ensure};
 use kube::api::ListParams;
+use mintmark_api::{image_policy::ImagePolicy, image_repository::ImageRepository, oci_repository::OciRepository};
 use mintmark_hack::{
     cluster::{AuditEvent, AuditMark},
     controller::Controller,
 };
 
-use crate::env::Env;
+use crate::{env::Env, objects::Kind};
 
 impl Env {
     /// The controller's user name at the API server.
@@ -36,11 +37,12 @@ impl Env {
         Ok(read.filter(|object| object.name == name).count())
     }
 
-    /// Verb and subresource of every request since `mark` about the OCIRepository `name`.
+    /// Verb and subresource of every request since `mark` about the object `name` of a reconciled kind.
     pub fn requests_about(&self, mark: AuditMark, name: &str) -> Result<Vec<String>> {
+        let kinds = [OciRepository::PLURAL, ImageRepository::PLURAL, ImagePolicy::PLURAL];
         let about = self.requests(mark)?.into_iter().filter_map(|event| {
             let object = event.object_ref?;
-            (object.resource == "ocirepositories" && object.name == name)
+            (kinds.contains(&&*object.resource) && object.name == name)
                 .then(|| format!("{} {}", event.verb, object.subresource))
         });
         Ok(about.collect())
@@ -57,26 +59,18 @@ impl Env {
 
     /// How many passes over the OCIRepository the controller has ended.
     pub async fn passes(&self, namespace: &str, name: &str) -> Result<usize> {
-        let (namespace, name) = (format!("namespace=\"{namespace}\""), format!("name=\"{name}\""));
-        let text = self.metrics().await?;
-        let line = text.lines().find(|line| {
-            line.starts_with("gotk_reconcile_duration_seconds_count{")
-                && line.contains(&namespace)
-                && line.contains(&name)
-        });
-        let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
-        Ok(value.parse()?)
+        self.objects::<OciRepository>(namespace).passes(name).await
     }
 
     /// Checks that none of `secrets` stands in the log, the metrics, or the Events and statuses of the tenant.
     pub async fn never_written(&self, controller: &Controller, tenant: &str, secrets: &[&str]) -> Result<()> {
-        let objects = self.repositories(tenant).list(&ListParams::default()).await?;
-        let status: Vec<_> = objects.items.iter().map(|object| &object.status).collect();
         let written = [
             controller.log()?,
             self.metrics().await?,
             serde_json::to_string(&self.events(tenant).await?)?,
-            serde_json::to_string(&status)?,
+            self.statuses::<OciRepository>(tenant).await?,
+            self.statuses::<ImageRepository>(tenant).await?,
+            self.statuses::<ImagePolicy>(tenant).await?,
         ];
         for text in written {
             for secret in secrets {
@@ -84,5 +78,11 @@ impl Env {
             }
         }
         Ok(())
+    }
+
+    async fn statuses<K: Kind>(&self, tenant: &str) -> Result<String> {
+        let objects = self.objects::<K>(tenant).api().list(&ListParams::default()).await?;
+        let status: Vec<_> = objects.items.iter().map(Kind::status_json).collect();
+        Ok(serde_json::to_string(&status)?)
     }
 }

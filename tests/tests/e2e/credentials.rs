@@ -16,19 +16,12 @@ use mintmark_tests::{
 use reqwest::header::ACCEPT;
 use rstest::rstest;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
 
 const NOT_ACCEPTED: &str = "registry does not accept the credential (401: issuer, audience or CA unknown there, or it \
                             cannot reach the issuer)";
 
 fn artifact(text: &str) -> Result<Artifact> {
     Artifact::from_files(&[("deploy/app.yaml", text.as_bytes())])
-}
-
-/// `spec` of an OCIRepository that presents a token of ServiceAccount `puller` over plain HTTP.
-fn account_spec(url: &str) -> Value {
-    json!({"url": url, "insecure": true, "ref": {"tag": "v1"}, "credential": "ServiceAccountToken",
-           "audiences": [AUDIENCE], "serviceAccountName": "puller"})
 }
 
 /// Pushes an artifact that exactly these subjects may read, and returns the repository's URL.
@@ -74,7 +67,7 @@ async fn each_credential_pulls_its_own_repository_and_no_other() -> Result<()> {
     }
     env.service_account(&b, "puller").await?;
     for namespace in [&a, &b] {
-        env.create(namespace, "account", account_spec(&token)).await?;
+        env.create(namespace, "account", specs::account(&token)).await?;
     }
     env.create(&a, "jwt", specs::jwt(&jwt)).await?;
     env.create(&a, "cert", specs::certificate(&certificate)).await?;
@@ -110,7 +103,7 @@ async fn a_token_is_refused_where_its_issuer_is_unknown() -> Result<()> {
     let account = format!("system:serviceaccount:{namespace}:puller");
     let token = seed(&registry, "team/account", &[&account]).await?;
     env.create(&namespace, "jwt", specs::jwt(&jwt)).await?;
-    env.create(&namespace, "account", account_spec(&token)).await?;
+    env.create(&namespace, "account", specs::account(&token)).await?;
     for (name, issuer) in [
         ("jwt", env.ports.issuer_url()),
         ("account", env.cluster.url().to_owned()),
@@ -142,7 +135,7 @@ async fn a_token_is_refused_where_its_audience_is_another_one() -> Result<()> {
     let account = format!("system:serviceaccount:{namespace}:puller");
     let token = seed(&registry, "team/account", &[&account]).await?;
     env.create(&namespace, "jwt", specs::jwt(&jwt)).await?;
-    env.create(&namespace, "account", account_spec(&token)).await?;
+    env.create(&namespace, "account", specs::account(&token)).await?;
     for name in ["jwt", "account"] {
         refused(&env, &namespace, name, NOT_ACCEPTED).await?;
         let reasons = reasons(&registry, &format!("team/{name}"))?;
