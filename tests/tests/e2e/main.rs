@@ -26,6 +26,7 @@ mod fairness;
 mod flood;
 mod forged_status;
 mod issuer_command;
+mod kinds;
 mod leader_election;
 mod leaks;
 mod lifecycle;
