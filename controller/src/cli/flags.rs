@@ -121,6 +121,9 @@ pub struct CredentialFlags {
     /// Let objects without any ServiceAccount use the controller's own, for audiences that name their registry.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
     pub allow_controller_identity: bool,
+    /// Let image policies of other namespaces use repositories that have a credential, which then speaks for them too.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
+    pub allow_cross_namespace_credentials: bool,
     /// Audience that no ServiceAccount token may be requested for, beside the API server's own (repeatable).
     #[arg(long, value_name = "AUDIENCE", value_parser = audience)]
     pub denied_audiences: Vec<Audience>,
@@ -219,7 +222,7 @@ pub struct ControllerFlags {
         long,
         value_name = "KINDS",
         value_delimiter = ',',
-        default_value = "OCIRepository,ImageRepository"
+        default_value = "OCIRepository,ImageRepository,ImagePolicy"
     )]
     pub enable_kinds: Vec<EnabledKind>,
     /// Watch only objects with matching labels.
@@ -237,6 +240,12 @@ pub struct ControllerFlags {
     /// Longest delay after a failed pass.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = go_duration)]
     pub max_retry_delay: Duration,
+    /// Delay after a pass that found another object not ready; a change of that object is noticed at once.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = go_duration)]
+    pub requeue_dependency: Duration,
+    /// Let no object refer to one of another namespace.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", action = ArgAction::Set)]
+    pub no_cross_namespace_refs: bool,
 }
 
 /// Which of several replicas works.

@@ -43,8 +43,6 @@ pub struct FluxFlags {
     #[arg(long, hide = true)]
     pub ssh_hostkey_algos: Option<String>,
     #[arg(long, hide = true)]
-    pub requeue_dependency: Option<String>,
-    #[arg(long, hide = true)]
     pub gc_interval: Option<String>,
     #[arg(long, hide = true)]
     pub storage_value_log_file_size: Option<String>,
@@ -71,7 +69,6 @@ impl FluxFlags {
             ("--helm-chart-file-max-size", &self.helm_chart_file_max_size),
             ("--ssh-kex-algos", &self.ssh_kex_algos),
             ("--ssh-hostkey-algos", &self.ssh_hostkey_algos),
-            ("--requeue-dependency", &self.requeue_dependency),
             ("--gc-interval", &self.gc_interval),
             ("--storage-value-log-file-size", &self.storage_value_log_file_size),
         ];

@@ -5,29 +5,45 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use clap::ValueEnum;
 use kube::{Api, core::DeserializeGuard, runtime::watcher};
-use mintmark_api::{image_repository, oci_repository};
+use mintmark_api::{
+    image_policy::{self as image_policy_api, ImagePolicy},
+    image_repository::{self as image_repository_api, ImageRepository},
+    oci_repository::{self as oci_repository_api, OciRepository},
+};
+use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
 
-use super::{RunFlags, run::task, tasks};
+use super::{RunFlags, run::task, settings, tasks};
 use crate::{
+    artifact::{AdvertisedAddress, Storage},
+    content::MAX_CONCURRENT_EXTRACTIONS,
     credential::SigningReceiver,
-    reconcile::{self, Context, KnownReferents, Member, Reconciled, Shared},
+    reconcile::{
+        self, Context, KnownReferents, Member, Reconciled, Shared, image_policy, image_repository, oci_repository,
+    },
     runtime::{
         health::Health,
         supervise::{StopPlan, Supervisor},
     },
-    watch::{CrdGuard, CrdState, CrdWatch, ObjectWatch, ReferentFollower, ReferentIndex},
+    tags::{TagLists, TagStore},
+    watch::{CrdGuard, CrdState, CrdWatch, Namespaces, ObjectWatch, ReferentFollower, ReferentIndex},
 };
+
+/// Bytes of tags that are kept in memory for policies.
+const TAG_LISTS_BUDGET: usize = 64 * 1024 * 1024;
 
 /// A kind that can be switched on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum EnabledKind {
     /// Pulls artifacts.
-    #[value(name = oci_repository::KIND)]
+    #[value(name = oci_repository_api::KIND)]
     OciRepository,
     /// Lists the tags of images.
-    #[value(name = image_repository::KIND)]
+    #[value(name = image_repository_api::KIND)]
     ImageRepository,
+    /// Selects from them.
+    #[value(name = image_policy_api::KIND)]
+    ImagePolicy,
 }
 
 impl EnabledKind {
@@ -39,8 +55,9 @@ impl EnabledKind {
     /// Its name in manifests.
     pub fn name(self) -> &'static str {
         match self {
-            Self::OciRepository => oci_repository::KIND,
-            Self::ImageRepository => image_repository::KIND,
+            Self::OciRepository => oci_repository_api::KIND,
+            Self::ImageRepository => image_repository_api::KIND,
+            Self::ImagePolicy => image_policy_api::KIND,
         }
     }
 }
@@ -90,6 +107,69 @@ impl Starter<'_> {
             Ok::<_, std::io::Error>(())
         });
         context
+    }
+
+    /// Starts the kind whose artifacts are served.
+    pub(super) fn start_oci_repositories(
+        &mut self,
+        supervisor: &mut Supervisor,
+        storage: Storage,
+        address: AdvertisedAddress,
+    ) {
+        let is_sharded = settings::label_selector(self.flags).is_some();
+        let own = oci_repository::Own {
+            storage,
+            address,
+            extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
+            departed: is_sharded.then(oci_repository::Departed::default),
+        };
+        let context = self.start::<OciRepository>(supervisor, own);
+        if is_sharded {
+            let retention = self.flags.artifact.artifact_retention_ttl;
+            let looking = oci_repository::look_after_departed(context, retention);
+            task(supervisor, "departed objects", looking);
+        }
+    }
+
+    /// Starts the kind that lists tags and, if it is switched on, the one that selects from them.
+    pub(super) fn start_images(&mut self, supervisor: &mut Supervisor, tags: TagStore) {
+        let dependents = Arc::new(image_policy::Dependents::default());
+        let own = image_repository::Own {
+            tags: tags.clone(),
+            dependents: dependents.clone(),
+        };
+        let repositories = self.start::<ImageRepository>(supervisor, own);
+        if !EnabledKind::of(self.flags).contains(&EnabledKind::ImagePolicy) {
+            return;
+        }
+        let controller = &self.flags.controller;
+        let has_foreign = controller.watch_all_namespaces && !controller.no_cross_namespace_refs;
+        let namespaces = has_foreign.then(|| self.watch_namespaces(supervisor, &dependents));
+        let metrics = self.shared.metrics.clone();
+        let count = Box::new(move || metrics.tag_list_read());
+        let lists = Arc::new(TagLists::new(tags, TAG_LISTS_BUDGET, count));
+        repositories.store.observe(image_policy::observer(&dependents, &lists));
+        let own = image_policy::Own {
+            repositories,
+            lists,
+            dependents: dependents.clone(),
+            namespaces,
+        };
+        let policies = self.start::<ImagePolicy>(supervisor, own);
+        dependents.attach(policies.queue.clone());
+    }
+
+    fn watch_namespaces(
+        &self,
+        supervisor: &mut Supervisor,
+        dependents: &Arc<image_policy::Dependents>,
+    ) -> Arc<Namespaces> {
+        let namespaces = Arc::new(Namespaces::default());
+        let (watched, dependents, client) = (namespaces.clone(), dependents.clone(), self.shared.client.clone());
+        task(supervisor, "namespace watch", async move {
+            watched.watch(client, |name| dependents.wake_namespace(name)).await;
+        });
+        namespaces
     }
 
     fn watch<K: Reconciled>(&self, supervisor: &mut Supervisor, context: &Arc<Context<K>>, crd_watch: CrdWatch) {

@@ -4,9 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use mintmark_api::{image_repository::ImageRepository, oci_repository::OciRepository};
 use mintmark_issuer::RingPolicy;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,14 +17,13 @@ use super::{
 };
 use crate::{
     artifact::{AdvertisedAddress, Storage, StorageConfig, StorageError, host_name},
-    content::MAX_CONCURRENT_EXTRACTIONS,
     credential::{
         AudiencePolicy, AuditObserver, CredentialSettings, Credentials, ServiceAccountTokens, SigningReceiver,
     },
     issuing::{Inputs, Issuing, IssuingTask, KubeSecrets, RingStore, RingWatch, ServerClock, Which, nobody_signs},
     notify::{EventRecorder, Sinks},
     publish::ConfigMapCopy,
-    reconcile::{self, ApiServer, Settings, Shared, image_repository, oci_repository},
+    reconcile::{self, ApiServer, Settings, Shared},
     registry::{RegistryClient, RegistryConfig},
     runtime::{
         backoff::BackoffPolicy,
@@ -222,10 +220,10 @@ impl Assembly {
         };
         let storage = self.artifacts.as_ref().map(|(storage, _)| storage.clone());
         if let Some((storage, address)) = self.artifacts {
-            start_oci_repositories(&mut starter, supervisor, storage, address);
+            starter.start_oci_repositories(supervisor, storage, address);
         }
         if let Some(tags) = self.tags {
-            starter.start::<ImageRepository>(supervisor, image_repository::Own { tags });
+            starter.start_images(supervisor, tags);
         }
         let Starter { members, followers, .. } = starter;
         if self.flags.election.enable_leader_election {
@@ -364,27 +362,6 @@ fn storage_config(flags: &RunFlags) -> StorageConfig {
         retention_records: usize::try_from(artifact.artifact_retention_records).unwrap_or(usize::MAX),
         min_free_percent: artifact.storage_min_free,
         ..StorageConfig::new(&artifact.storage_path)
-    }
-}
-
-fn start_oci_repositories(
-    starter: &mut Starter<'_>,
-    supervisor: &mut Supervisor,
-    storage: Storage,
-    address: AdvertisedAddress,
-) {
-    let is_sharded = settings::label_selector(starter.flags).is_some();
-    let own = oci_repository::Own {
-        storage,
-        address,
-        extractions: Arc::new(Semaphore::new(MAX_CONCURRENT_EXTRACTIONS)),
-        departed: is_sharded.then(oci_repository::Departed::default),
-    };
-    let context = starter.start::<OciRepository>(supervisor, own);
-    if is_sharded {
-        let retention = starter.flags.artifact.artifact_retention_ttl;
-        let looking = oci_repository::look_after_departed(context, retention);
-        task(supervisor, "departed objects", looking);
     }
 }
 

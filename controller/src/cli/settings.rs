@@ -144,6 +144,14 @@ pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagErro
     if controller.min_retry_delay.is_zero() {
         return Err(FlagError::new("min-retry-delay", "must be longer than 0"));
     }
+    if controller.requeue_dependency.is_zero() {
+        return Err(FlagError::new("requeue-dependency", "must be longer than 0"));
+    }
+    let kinds = EnabledKind::of(flags);
+    if kinds.contains(&EnabledKind::ImagePolicy) && !kinds.contains(&EnabledKind::ImageRepository) {
+        let problem = "ImagePolicy needs ImageRepository: the tags are kept by the process that lists them";
+        return Err(FlagError::new("enable-kinds", problem));
+    }
     if flags.registry.max_timeout.is_zero() {
         return Err(FlagError::new("max-timeout", "must be longer than 0"));
     }
@@ -154,6 +162,9 @@ pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagErro
         min_interval: controller.min_interval,
         max_timeout: flags.registry.max_timeout,
         interval_jitter_percent: controller.interval_jitter_percentage,
+        requeue_dependency: controller.requeue_dependency,
+        no_cross_namespace_refs: controller.no_cross_namespace_refs,
+        allow_cross_namespace_credentials: flags.credential.allow_cross_namespace_credentials,
         artifact_max_size: flags.artifact.artifact_max_size,
         extract_limits: extract_limits(flags),
     })
@@ -360,7 +371,10 @@ mod tests {
         "--watch-label-selector=sharding.fluxcd.io/key=mintmark",
         "mintmark-leader-election-f05d3bed"
     )]
-    #[case("--enable-kinds=ImageRepository,OCIRepository", "mintmark-leader-election")]
+    #[case(
+        "--enable-kinds=ImagePolicy,ImageRepository,OCIRepository",
+        "mintmark-leader-election"
+    )]
     // printf 'sharding.fluxcd.io/key=mintmark\nOCIRepository' | sha256sum
     #[case(
         "--watch-label-selector=sharding.fluxcd.io/key=mintmark --enable-kinds=OCIRepository",

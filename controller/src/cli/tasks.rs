@@ -153,6 +153,7 @@ pub(super) fn on_delete<K: Reconciled>(context: &Arc<Context<K>>) -> OnDelete {
         context.credentials.forget(uid);
         context.registry.forget(&uid.into());
         context.metrics.forget_object(K::KIND, &key.namespace, &key.name);
+        K::gone(&context, key);
         let (context, uid) = (context.clone(), uid.to_owned());
         let Ok(storage_key) = artifact::ObjectKey::new(&key.namespace, &key.name) else {
             return;

@@ -3,7 +3,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use mintmark_api::condition::{MAX_MESSAGE_LEN, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, status};
+use mintmark_api::condition::{
+    MAX_MESSAGE_LEN, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, reason, status,
+};
+
+use super::StepError;
 
 /// A condition without its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +90,36 @@ fn group(status: Status, negative: bool) -> u8 {
         (Status::False, true) => 3,
         (Status::Unknown, _) => 4,
     }
+}
+
+/// The findings of a failed pass over an image kind, whose Ready says for itself what is wrong; `doing` is what was being
+/// done.
+#[must_use]
+pub fn failure_of_images(error: &StepError, doing: Option<&str>) -> Vec<Finding> {
+    let ready = Finding {
+        status: Status::False,
+        ..Finding::new(READY, error.reason, &error.message)
+    };
+    let other = if error.policy.is_stalled() {
+        Finding::new(STALLED, error.reason, &error.message)
+    } else {
+        Finding::new(
+            RECONCILING,
+            reason::PROGRESSING_WITH_RETRY,
+            doing.unwrap_or("reconciliation in progress"),
+        )
+    };
+    vec![other, ready]
+}
+
+/// The findings while a pass over an image kind is under way: Reconciling, and Ready Unknown.
+#[must_use]
+pub fn progress_of_images(message: &str) -> Vec<Finding> {
+    let ready = Finding {
+        status: Status::Unknown,
+        ..Finding::new(READY, reason::PROGRESSING, message)
+    };
+    vec![Finding::new(RECONCILING, reason::PROGRESSING, message), ready]
 }
 
 /// The whole `status.conditions`: Stalled, Reconciling, Ready, the rest of ours, then other writers' as they were; `owned` are the

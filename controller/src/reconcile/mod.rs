@@ -7,6 +7,7 @@ mod conditions;
 mod context;
 mod events;
 mod finalizer;
+pub mod image_policy;
 pub mod image_repository;
 mod lanes;
 mod member;
@@ -187,6 +188,7 @@ async fn due<K: Reconciled>(ctx: &Context<K>) -> (ObjectKey, Duration) {
         if ctx.store.synced().wait_for(|synced| *synced).await.is_err() {
             std::future::pending::<()>().await;
         }
+        K::prepared(ctx).await;
         tokio::select! {
             biased;
             () = ctx.guard.incomplete() => {}

@@ -128,6 +128,7 @@ fn after_failure<K: Reconciled>(
     let has_changed = || !Arc::ptr_eq(signing, &ctx.signing.borrow());
     match error.policy {
         Policy::Terminal => Next::Never,
+        Policy::Dependency => Next::After(ctx.settings.requeue_dependency),
         Policy::Transient => Next::After(ctx.backoff.delay(ctx.queue.failed(key))),
         Policy::WaitingForAnotherKey => {
             ctx.waiting.add(key.clone());

@@ -67,6 +67,14 @@ pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
         false
     }
 
+    /// Waits until passes may be made, beside what holds for every kind.
+    fn prepared(_: &Context<Self>) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// The object is gone; what all kinds keep of it is forgotten already.
+    fn gone(_: &Context<Self>, _: &ObjectKey) {}
+
     /// What is to be done once between the first list of all objects and the first sweep.
     fn before_sweeps(_: &Arc<Context<Self>>) -> impl Future<Output = ()> + Send {
         std::future::ready(())
@@ -110,6 +118,15 @@ pub enum Outcome {
     },
     /// The object is left alone.
     Suspended,
+}
+
+/// `observedGeneration` moves when the spec was acted on or refused for good, never on a retryable failure. One beyond the
+/// `current` generation is of another object of this name, or forged.
+pub fn observes(outcome: &Outcome, current: i64, observed: Option<i64>) -> bool {
+    match outcome {
+        Outcome::Ready | Outcome::Suspended => true,
+        Outcome::Failed { error, .. } => error.policy.is_stalled() || observed.is_some_and(|seen| seen > current),
+    }
 }
 
 impl Outcome {

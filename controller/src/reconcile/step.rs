@@ -14,6 +14,8 @@ pub enum Policy {
     WaitingForIssuer,
     /// `Stalled=True` until the signing Secret holds another kind of key or certificate.
     WaitingForAnotherKey,
+    /// Another object has to change, which is told; looked at again after `--requeue-dependency` besides.
+    Dependency,
 }
 
 impl Policy {
@@ -54,6 +56,16 @@ impl StepError {
         Self {
             policy: Policy::Transient,
             condition,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// Another object is missing, or does not let this one in.
+    pub fn dependency(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            policy: Policy::Dependency,
+            condition: None,
             reason,
             message: message.into(),
         }

@@ -9,6 +9,7 @@ mod due;
 mod exclusions;
 mod image;
 mod list;
+mod lists;
 mod store;
 
 pub use collect::{TagCollector, TooSlow};
@@ -16,4 +17,5 @@ pub use due::{Due, Reason, Wanted, due, shown_scan_time};
 pub use exclusions::{ExclusionError, Exclusions};
 pub use image::{ImageName, ImageNameError};
 pub use list::TagList;
+pub use lists::{OnRead, TagLists};
 pub use store::{TagStore, TagStoreError};

@@ -32,6 +32,12 @@ pub enum TagStoreError {
         /// Why.
         source: io::Error,
     },
+    /// The process is ending.
+    #[error("reading the tags of {key} was interrupted")]
+    Interrupted {
+        /// Whose tags.
+        key: ObjectKey,
+    },
 }
 
 impl TagStore {

@@ -3,6 +3,7 @@
 
 mod crd;
 mod events;
+mod namespaces;
 mod objects;
 mod queue;
 mod referents;
@@ -17,7 +18,8 @@ use serde::de::DeserializeOwned;
 
 pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
 pub use events::watch_events;
-pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnDelete, OnForeignWrite, requested_at, version};
+pub use namespaces::Namespaces;
+pub use objects::{ObjectKey, ObjectStore, ObjectWatch, OnChange, OnDelete, OnForeignWrite, requested_at, version};
 pub use queue::{Next, Queue};
 pub use referents::{ReferentFollower, ReferentIndex, ReferentKey, ReferentKind, ReferentWatch, Version};
 pub use secret::{SecretData, follow_secret};

@@ -5,7 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -69,6 +69,9 @@ pub type OnDelete = Box<dyn Fn(&ObjectKey, &str) + Send + Sync>;
 /// Told when somebody else wrote the status of an object after us; [`ObjectStore::foreign_write`] says who.
 pub type OnForeignWrite = Box<dyn Fn(&ObjectKey) + Send + Sync>;
 
+/// Told of every change of the store, with the object before and after it. It must not use the store.
+pub type OnChange<K> = Box<dyn Fn(&ObjectKey, Option<&K>, Option<&K>) + Send + Sync>;
+
 /// The objects of one kind as the API server last told them.
 pub struct ObjectStore<K> {
     objects: RwLock<HashMap<ObjectKey, Arc<K>>>,
@@ -77,6 +80,7 @@ pub struct ObjectStore<K> {
     /// Objects whose newest status is not ours.
     foreign: Mutex<HashMap<ObjectKey, ForeignWrite>>,
     synced: watch::Sender<bool>,
+    on_change: OnceLock<OnChange<K>>,
 }
 
 impl<K: Kind> Default for ObjectStore<K> {
@@ -86,11 +90,24 @@ impl<K: Kind> Default for ObjectStore<K> {
             stripped: Mutex::default(),
             foreign: Mutex::default(),
             synced: watch::Sender::new(false),
+            on_change: OnceLock::new(),
         }
     }
 }
 
 impl<K: Kind> ObjectStore<K> {
+    /// Has `on_change` told of changes from now on. Only the first one is.
+    pub fn observe(&self, on_change: OnChange<K>) {
+        // A second observer would be a bug, which its tests show.
+        let _ = self.on_change.set(on_change);
+    }
+
+    fn tell(&self, key: &ObjectKey, old: Option<&K>, new: Option<&K>) {
+        if let Some(on_change) = self.on_change.get() {
+            on_change(key, old, new);
+        }
+    }
+
     /// The object as last seen.
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<K>> {
         self.objects
@@ -181,19 +198,26 @@ impl<K: Kind> ObjectStore<K> {
             && held.uid() == object.uid()
             && version(&object) > version(held.as_ref())
         {
-            *held = Arc::new(object.pruned());
+            let old = std::mem::replace(held, Arc::new(object.pruned()));
+            self.tell(&key, Some(&old), Some(held));
         }
     }
 
     fn insert(&self, key: &ObjectKey, object: K) -> Option<Arc<K>> {
         let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-        objects.insert(key.clone(), Arc::new(object))
+        let object = Arc::new(object);
+        let old = objects.insert(key.clone(), object.clone());
+        self.tell(key, old.as_deref(), Some(&object));
+        old
     }
 
     fn remove(&self, key: &ObjectKey) -> Option<Arc<K>> {
         self.note_foreign_write(key, None);
         self.stripped.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        self.objects.write().unwrap_or_else(PoisonError::into_inner).remove(key)
+        let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        let old = objects.remove(key)?;
+        self.tell(key, Some(&old), None);
+        Some(old)
     }
 }
 

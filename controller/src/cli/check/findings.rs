@@ -145,6 +145,9 @@ fn settings() -> Settings {
         min_interval: Duration::ZERO,
         max_timeout: Duration::MAX,
         interval_jitter_percent: 0,
+        requeue_dependency: Duration::ZERO,
+        no_cross_namespace_refs: false,
+        allow_cross_namespace_credentials: false,
         artifact_max_size: 0,
         extract_limits: Limits::default(),
     }

@@ -12,6 +12,7 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use mintmark_api::{
     annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::{READY, reason},
@@ -20,7 +21,7 @@ use mintmark_api::{
 
 pub use validate::ValidatedImageRepository;
 
-use super::{Context, Pass, Reconciled, StepError};
+use super::{Context, Pass, Reconciled, StepError, image_policy::Dependents};
 use crate::{
     artifact::{Record, Storage},
     notify::Action,
@@ -67,6 +68,8 @@ impl Kind for ImageRepository {
 pub struct Own {
     /// The tags of each object.
     pub tags: TagStore,
+    /// The policies that select from them.
+    pub dependents: Arc<Dependents>,
 }
 
 /// What there is after a pass.
@@ -74,6 +77,8 @@ pub struct Own {
 pub struct Found {
     /// The last scan that succeeded, if its tags are stored.
     pub record: Option<Arc<Record>>,
+    /// Whether its tags are other ones than those that were stored before the pass.
+    pub has_changed: bool,
     /// Time between scans.
     pub interval: Duration,
 }
@@ -103,7 +108,11 @@ impl Reconciled for ImageRepository {
     }
 
     async fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> Option<Pass<Self>> {
-        Some(pass::run(ctx, key, object).await)
+        let pass = pass::run(ctx, key, object).await;
+        ctx.own
+            .dependents
+            .passed(key, &object.uid().unwrap_or_default(), pass.found.has_changed);
+        Some(pass)
     }
 
     fn status_of(_: &Context<Self>, basis: &Self, pass: &Pass<Self>) -> ImageRepositoryStatus {
@@ -122,6 +131,10 @@ impl Reconciled for ImageRepository {
 
     fn tell(ctx: &Context<Self>, object: &Self, pass: &Pass<Self>) {
         events::tell(ctx, object, pass);
+    }
+
+    fn gone(ctx: &Context<Self>, key: &ObjectKey) {
+        ctx.own.dependents.repository_gone(key);
     }
 
     fn storage(ctx: &Context<Self>) -> Option<&Storage> {

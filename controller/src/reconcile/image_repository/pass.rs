@@ -134,7 +134,10 @@ impl Scan<'_> {
             progress::watched(self.ctx, self.object, self.drift, shown, work).await
         };
         pass.credential = door.credential();
-        pass.found.record = Some(scanned?);
+        let record = scanned?;
+        let before = pass.found.record.as_ref().map(|before| &before.revision);
+        pass.found.has_changed = before != Some(&record.revision);
+        pass.found.record = Some(record);
         Ok(())
     }
 }

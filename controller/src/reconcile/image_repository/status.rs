@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mintmark_api::{
-    condition::{OWNED_BY_IMAGES, READY, RECONCILING, STALLED, reason},
+    condition::{OWNED_BY_IMAGES, READY, reason},
     credential::CredentialStatus,
     image_repository::{ImageRepository, ImageRepositoryStatus, ScanResult},
 };
@@ -13,9 +13,10 @@ use super::Found;
 use crate::{
     artifact::Record,
     reconcile::{
-        Outcome, OwnedStatus, StepError,
-        conditions::{Finding, Status, merge},
+        Outcome, OwnedStatus,
+        conditions::{Finding, failure_of_images, merge, progress_of_images},
         context::generation,
+        reconciled::observes,
     },
     tags::shown_scan_time,
     watch::requested_at,
@@ -73,13 +74,7 @@ pub(super) fn after(
 ) -> ImageRepositoryStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let current = generation(object);
-    let is_observed = match outcome {
-        Outcome::Ready | Outcome::Suspended => true,
-        Outcome::Failed { error, .. } => {
-            error.policy.is_stalled() || status.observed_generation.is_some_and(|seen| seen > current)
-        }
-    };
-    if is_observed {
+    if observes(outcome, current, status.observed_generation) {
         status.observed_generation = Some(current);
     }
     if let Some(requested) = requested_at(object) {
@@ -91,7 +86,7 @@ pub(super) fn after(
     set_result(&mut status, found);
     status.credential = credential;
     let findings = match (outcome, &found.record) {
-        (Outcome::Failed { error, doing, .. }, _) => failed(error, doing.as_deref()),
+        (Outcome::Failed { error, doing, .. }, _) => failure_of_images(error, doing.as_deref()),
         (_, Some(record)) => vec![Finding::new(READY, reason::SUCCEEDED, success(record))],
         (_, None) => Vec::new(),
     };
@@ -132,33 +127,15 @@ pub(super) fn success(record: &Record) -> String {
     format!("successful scan: found {count} tags with checksum {}", record.revision)
 }
 
-/// What exists after a failure: `doing` is what was being done.
-fn failed(error: &StepError, doing: Option<&str>) -> Vec<Finding> {
-    let ready = Finding {
-        status: Status::False,
-        ..Finding::new(READY, error.reason, &error.message)
-    };
-    let other = if error.policy.is_stalled() {
-        Finding::new(STALLED, error.reason, &error.message)
-    } else {
-        Finding::new(
-            RECONCILING,
-            reason::PROGRESSING_WITH_RETRY,
-            doing.unwrap_or("reconciliation in progress"),
-        )
-    };
-    vec![other, ready]
-}
-
 /// The status while a scan is under way: Reconciling, and Ready Unknown.
 pub(super) fn progressing(object: &ImageRepository, message: &str, now: Timestamp) -> ImageRepositoryStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    let ready = Finding {
-        status: Status::Unknown,
-        ..Finding::new(READY, reason::PROGRESSING, message)
-    };
-    let findings = [Finding::new(RECONCILING, reason::PROGRESSING, message), ready];
-    let conditions = merge(&findings, &status.conditions, &OWNED_BY_IMAGES, generation(object), now);
-    status.conditions = conditions;
+    status.conditions = merge(
+        &progress_of_images(message),
+        &status.conditions,
+        &OWNED_BY_IMAGES,
+        generation(object),
+        now,
+    );
     status
 }

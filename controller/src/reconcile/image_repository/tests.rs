@@ -11,23 +11,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::{Found, ValidatedImageRepository, status};
-use crate::{
-    content::Limits,
-    reconcile::{Outcome, OwnedStatus, Settings, StepError, reconciled::differs},
-};
-
-fn settings() -> Settings {
-    Settings {
-        runtime_namespace: "mintmark-system".into(),
-        issuer_secrets: vec!["mintmark-signing".to_owned()],
-        default_service_account: None,
-        min_interval: Duration::from_secs(1),
-        max_timeout: Duration::from_mins(10),
-        interval_jitter_percent: 5,
-        artifact_max_size: 0,
-        extract_limits: Limits::default(),
-    }
-}
+use crate::reconcile::{Outcome, OwnedStatus, StepError, reconciled::differs, settings::tests::settings};
 
 /// An object of generation 3 in the issuer's namespace.
 fn object(more: &Value) -> ImageRepository {
@@ -77,6 +61,7 @@ fn found(second: i64, tags: &[&str]) -> Found {
         "file": {"name": "tags.txt", "digest": "sha256:0", "size": 1, "mtime": "2026-01-01T00:00:00Z"},
         "scan": {"time": Timestamp::from_second(second).unwrap(), "tag_count": tags.len(), "bytes": 1, "latest_tags": tags}});
     Found {
+        has_changed: false,
         record: Some(std::sync::Arc::new(serde_json::from_value(record).unwrap())),
         interval: Duration::from_mins(1),
     }

@@ -18,6 +18,7 @@ use crate::{
         Outcome, OwnedStatus,
         conditions::{Finding, Status, merge, with_summary},
         context::generation,
+        reconciled::observes,
         step::Policy,
     },
     watch::requested_at,
@@ -51,7 +52,7 @@ impl Findings<'_> {
     pub fn status(&self, object: &OciRepository, now: Timestamp) -> OciRepositoryStatus {
         let mut status = object.status.clone().unwrap_or_default();
         let current = generation(object);
-        if self.observes(current, &status) {
+        if observes(self.outcome, current, status.observed_generation) {
             status.observed_generation = Some(current);
         }
         if let Some(requested) = requested_at(object) {
@@ -65,16 +66,6 @@ impl Findings<'_> {
         let findings = with_summary(self.conditions(&status));
         status.conditions = merge(&findings, &status.conditions, &OWNED, current, now);
         status
-    }
-
-    /// `observedGeneration` moves when the spec was acted on or refused for good, never on a retryable failure.
-    fn observes(&self, current: i64, status: &OciRepositoryStatus) -> bool {
-        match self.outcome {
-            Outcome::Ready | Outcome::Suspended => true,
-            Outcome::Failed { error, .. } => {
-                error.policy.is_stalled() || status.observed_generation.is_some_and(|seen| seen > current)
-            }
-        }
     }
 
     fn set_artifact(&self, status: &mut OciRepositoryStatus) {
@@ -114,7 +105,7 @@ impl Findings<'_> {
         }
         findings.push(match error.policy {
             Policy::Terminal | Policy::WaitingForAnotherKey => Finding::new(STALLED, error.reason, &error.message),
-            Policy::Transient | Policy::WaitingForIssuer => {
+            Policy::Transient | Policy::WaitingForIssuer | Policy::Dependency => {
                 let message = doing.as_deref().unwrap_or("reconciliation in progress");
                 Finding::new(RECONCILING, reason::PROGRESSING_WITH_RETRY, message)
             }

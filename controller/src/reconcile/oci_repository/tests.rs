@@ -15,25 +15,13 @@ use super::{
 };
 use crate::{
     artifact::AdvertisedAddress,
-    content::Limits,
     credential::Wanted,
-    reconcile::{Outcome, Policy, Settings, StepError, access::LoginFrom, reconciled::differs},
+    reconcile::{
+        Outcome, Policy, Settings, StepError, access::LoginFrom, reconciled::differs, settings::tests::settings,
+    },
     semver::TagForm,
     watch::Kind,
 };
-
-fn settings() -> Settings {
-    Settings {
-        runtime_namespace: "mintmark-system".into(),
-        issuer_secrets: vec!["mintmark-signing".to_owned()],
-        default_service_account: None,
-        min_interval: std::time::Duration::from_secs(1),
-        max_timeout: std::time::Duration::from_mins(10),
-        interval_jitter_percent: 5,
-        artifact_max_size: 0,
-        extract_limits: Limits::default(),
-    }
-}
 
 /// An object of generation 3 in namespace `mintmark-system`, where the issuer's Secret is.
 fn object(more: &Value) -> OciRepository {

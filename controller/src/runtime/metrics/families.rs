@@ -52,6 +52,7 @@ pub(super) struct Families {
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
     pub(super) invalid_tags: Counter,
+    pub(super) tag_list_reads: Counter,
     pub(super) issuer_input: Family<Labels<2>, Number>,
     pub(super) key_store_failures: Family<Labels<2>, Counter>,
     pub(super) key_store_replaced: Family<Labels<1>, Counter>,
@@ -134,6 +135,11 @@ impl Families {
             foreign_status_writes: d.counters(
                 "mintmark_foreign_status_writes",
                 "Objects whose status another writer changed after us",
+            ),
+            tag_list_reads: d.metric(
+                "mintmark_tag_list_reads",
+                "Stored tag lists read from disk for image policies",
+                Counter::default(),
             ),
             invalid_tags: d.metric(
                 "mintmark_registry_invalid_tags",

@@ -311,6 +311,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A stored tag list was read from disk.
+    pub fn tag_list_read(&self) {
+        self.families().tag_list_reads.inc();
+    }
+
     /// An event left for `sink`, or could not (`outcome`: `sent`, `failed`, `duplicate`).
     pub fn event_sent(&self, sink: EventSink, outcome: &'static str) {
         self.families()

@@ -1,0 +1,38 @@
+//! Which events a selection makes: another reference than the one shown, a recovery, a failure. The old status is read for
+//! this courtesy only.
+
+use mintmark_api::{condition::reason, image_policy::ImagePolicy};
+
+use super::status;
+use crate::{
+    notify::EventType,
+    reconcile::{Context, Outcome, Pass, events},
+    watch::Kind as _,
+};
+
+/// Metadata keys, in the group of Flux's image kinds.
+const KEYS: [&str; 3] = [
+    "image.toolkit.fluxcd.io/image",
+    "image.toolkit.fluxcd.io/tag",
+    "image.toolkit.fluxcd.io/digest",
+];
+
+/// Tells what `pass` came to.
+pub(super) fn tell(ctx: &Context<ImagePolicy>, object: &ImagePolicy, pass: &Pass<ImagePolicy>) {
+    let shown = object.status.as_ref().and_then(|status| status.latest_ref.as_ref());
+    let (event_type, reason, message) = match (&pass.outcome, &pass.found) {
+        (Outcome::Failed { error, .. }, _) => (EventType::Warning, error.reason, error.message.clone()),
+        (Outcome::Ready, Some(found)) if shown != Some(found) || object.is_ready() != Some(true) => {
+            let status = status::after(object, &pass.outcome, Some(found), jiff::Timestamp::now());
+            (EventType::Normal, reason::SUCCEEDED, status::success(&status))
+        }
+        _ => return,
+    };
+    let mut metadata = events::annotated(object);
+    if let Some(found) = &pass.found {
+        let values = [&found.name, &found.tag, &found.digest];
+        let told = KEYS.iter().zip(values).filter(|(_, value)| !value.is_empty());
+        metadata.extend(told.map(|(key, value)| ((*key).to_owned(), value.clone())));
+    }
+    events::record(ctx, object, metadata, event_type, reason, message);
+}
