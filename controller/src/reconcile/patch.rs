@@ -14,13 +14,35 @@ use crate::{
     watch::{FIELD_MANAGER, Kind},
 };
 
-/// Builds the merge patch that makes `status` the object's, where `owned` are the names of all fields it can have.
-pub fn merge_patch<S: Serialize>(status: &S, owned: &[&str], resource_version: &str) -> serde_json::Result<Value> {
+/// Builds the merge patch that makes `status` the object's in place of `held`, where `owned` are the names of all fields it
+/// can have. A merge keeps what it does not name, within fields as well.
+pub fn merge_patch<S: Serialize>(
+    status: &S,
+    held: Option<&S>,
+    owned: &[&str],
+    resource_version: &str,
+) -> serde_json::Result<Value> {
     let mut fields: Map<String, Value> = owned.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
     if let Value::Object(present) = serde_json::to_value(status)? {
         fields.extend(present);
     }
+    if let Value::Object(held) = serde_json::to_value(held)? {
+        remove_absent(&mut fields, &held);
+    }
     Ok(json!({"metadata": {"resourceVersion": resource_version}, "status": fields}))
+}
+
+/// An explicit null for everything that is in `held` and not in `wanted`.
+fn remove_absent(wanted: &mut Map<String, Value>, held: &Map<String, Value>) {
+    for (name, held) in held {
+        match (wanted.get_mut(name), held) {
+            (None, _) => {
+                wanted.insert(name.clone(), Value::Null);
+            }
+            (Some(Value::Object(wanted)), Value::Object(held)) => remove_absent(wanted, held),
+            (Some(_), _) => {}
+        }
+    }
 }
 
 /// Writes the patch; `Ok(None)` means that the object has changed meanwhile or is gone.
@@ -42,10 +64,22 @@ mod tests {
 
     #[test]
     fn absent_owned_fields_become_null() {
-        let patch = merge_patch(&json!({"url": "u"}), &["url", "artifact"], "7").unwrap();
+        let patch = merge_patch(&json!({"url": "u"}), None, &["url", "artifact"], "7").unwrap();
         assert_eq!(
             patch,
             json!({"metadata": {"resourceVersion": "7"}, "status": {"url": "u", "artifact": null}})
+        );
+    }
+
+    #[test]
+    fn what_is_absent_within_a_field_becomes_null() {
+        let held =
+            json!({"artifact": {"size": 1, "metadata": {"a": "1", "b": "2"}}, "conditions": [{"type": "Ready"}]});
+        let wanted = json!({"artifact": {"metadata": {"b": "3"}}, "conditions": []});
+        let patch = merge_patch(&wanted, Some(&held), &["artifact", "conditions"], "7").unwrap();
+        assert_eq!(
+            patch["status"],
+            json!({"artifact": {"size": null, "metadata": {"a": null, "b": "3"}}, "conditions": []})
         );
     }
 }

@@ -184,7 +184,8 @@ async fn write_status<K: Reconciled>(
             return Ok(Written::NotNow);
         }
         let version = current.resource_version().unwrap_or_default();
-        let patch = patch::merge_patch(&desired, K::Status::OWNED_FIELDS, &version).map_err(kube::Error::SerdeError)?;
+        let patch = patch::merge_patch(&desired, current.status(), K::Status::OWNED_FIELDS, &version)
+            .map_err(kube::Error::SerdeError)?;
         if let Some(written) = patch::write(&api, &key.name, patch).await? {
             ctx.store.replace_if_newer(written);
             return Ok(Written::Done);

@@ -105,7 +105,7 @@ async fn show<K: Reconciled>(ctx: &Context<K>, object: &K, desired: impl FnOnce(
         return;
     }
     let version = held.resource_version().unwrap_or_default();
-    let Ok(patch) = patch::merge_patch(&desired, K::Status::OWNED_FIELDS, &version) else {
+    let Ok(patch) = patch::merge_patch(&desired, basis.status(), K::Status::OWNED_FIELDS, &version) else {
         return;
     };
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());

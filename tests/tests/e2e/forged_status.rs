@@ -84,6 +84,9 @@ async fn a_forged_artifact_changes_nothing_that_is_served_and_is_put_right() -> 
     if let Some(artifact) = &mut below.artifact {
         artifact.path = format!("ocirepository/{}/app/{file}", scene.forger);
         artifact.url = secret.url.replace(&secret.path, &artifact.path);
+        artifact
+            .metadata
+            .insert("org.example.forged".to_owned(), "1".to_owned());
     }
     for forged in [stolen, below] {
         scene.forge("app", &forged).await?;
