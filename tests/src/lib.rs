@@ -19,6 +19,7 @@ pub mod observe;
 pub mod receiver;
 pub mod rights;
 pub mod ring;
+pub mod scene;
 pub mod secure;
 pub mod served;
 pub mod small_disk;

@@ -25,6 +25,7 @@ mod documents;
 mod fairness;
 mod flood;
 mod forged_status;
+mod images;
 mod issuer_command;
 mod kinds;
 mod leader_election;

@@ -1,43 +1,45 @@
 //! What an observer of one object sees, from its creation to the end of its successor: every status, every post to the
 //! webhook, and its metrics, after each thing that happens to it. What is not listed in a step must not be seen in it.
 
-use std::fs;
+use std::{
+    fs,
+    ops::{Deref, DerefMut},
+};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use kube::api::DeleteParams;
 use mintmark_api::oci_repository::OciRepository;
-use mintmark_hack::controller::Controller;
 use mintmark_tests::{
-    env::{Env, condition},
-    fault_registry::{Artifact, Fault, FaultRegistry, Route},
-    history::{GONE, History, shown},
+    env::condition,
+    fault_registry::{Artifact, Fault, Route},
+    history::shown,
     http::until,
-    receiver::{Post, Receiver},
+    receiver::Post,
+    scene::{self, post},
     served::{artifact, fetch},
+    specs,
 };
 use serde_json::{Value, json};
 
-/// The object `app` of repository `app`. A failed pass is not repeated by itself.
-struct Scene {
-    env: Env,
-    controller: Controller,
-    tenant: String,
-    registry: FaultRegistry,
-    receiver: Receiver,
-    history: History,
-    posted: usize,
+/// The object `app` of repository `app`.
+struct Scene(scene::Scene<OciRepository>);
+
+impl Deref for Scene {
+    type Target = scene::Scene<OciRepository>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Scene {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 fn files(text: &str) -> Artifact {
     Artifact::flux(&[("app.yaml", text), ("readme.md", "r")])
-}
-
-fn post(severity: &str, reason: &str, message: impl Into<String>) -> Post {
-    Post {
-        severity: severity.to_owned(),
-        reason: reason.to_owned(),
-        message: message.into(),
-    }
 }
 
 /// All is well: `conditions` of that generation, `observed` moves alone while the object is suspended.
@@ -52,21 +54,7 @@ fn well(observed: i64, conditions: i64, revision: &str) -> String {
 
 impl Scene {
     async fn new() -> Result<Self> {
-        let env = Env::new().await?;
-        let receiver = Receiver::start().await;
-        let flag = receiver.flag();
-        let controller = env.controller(&[&flag, "--min-retry-delay=10m"]).await?;
-        let tenant = env.tenant("a").await?;
-        let history = History::of(env.repositories(&tenant), "app");
-        Ok(Self {
-            env,
-            controller,
-            tenant,
-            registry: FaultRegistry::start(None).await,
-            receiver,
-            history,
-            posted: 0,
-        })
+        Ok(Self(scene::Scene::new(&[]).await?))
     }
 
     fn push(&self, artifact: &Artifact) -> String {
@@ -75,25 +63,12 @@ impl Scene {
     }
 
     async fn create(&self, more: Value) -> Result<OciRepository> {
-        let mut spec = json!({"url": self.registry.url("app"), "insecure": true, "ref": {"tag": "v1"}});
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
-        self.env.create(&self.tenant, "app", spec).await
+        let spec = json!({"url": self.registry.url("app"), "insecure": true, "ref": {"tag": "v1"}});
+        self.0.create(specs::with(spec, more)).await
     }
 
-    async fn edit(&self, spec: Value) -> Result<OciRepository> {
-        self.env.patch(&self.tenant, "app", json!({"spec": spec})).await
-    }
-
-    async fn reconcile(&self) -> Result<OciRepository> {
-        self.env.reconcile(&self.tenant, "app").await
-    }
-
-    async fn restart(&self) -> Result<()> {
-        self.controller.resume()?;
-        self.controller.wait_ready().await?;
-        self.reconcile().await.map(drop)
+    async fn posts(&mut self, step: &str, expected: &[Post]) -> Result<()> {
+        self.0.posts(step, expected).await
     }
 
     fn stored(&self, revision: &str) -> Post {
@@ -102,76 +77,6 @@ impl Scene {
             self.registry.url("app")
         );
         post("info", "NewArtifact", message)
-    }
-
-    /// The statuses since the last call are exactly these.
-    async fn statuses(&mut self, step: &str, expected: &[String]) -> Result<()> {
-        let last = expected.last().context("a status")?;
-        let seen = self.history.up_to(last).await.with_context(|| step.to_owned())?;
-        ensure!(seen == expected, "{step}: {seen:#?} instead of {expected:#?}");
-        Ok(())
-    }
-
-    /// The posts since the last call are exactly these; one too many is found by the next call at the latest.
-    async fn posts(&mut self, step: &str, expected: &[Post]) -> Result<()> {
-        let wanted = self.posted + expected.len();
-        until(&format!("{step}: {wanted} posts"), || async {
-            Ok(self.receiver.posts("app").len() >= wanted)
-        })
-        .await?;
-        let seen = self.receiver.posts("app").split_off(self.posted);
-        ensure!(seen == expected, "{step}: {seen:#?} instead of {expected:#?}");
-        self.posted += seen.len();
-        Ok(())
-    }
-
-    /// The value of `mintmark_object_ready`, if there is one.
-    async fn ready_metric(&self) -> Result<Option<String>> {
-        let labels = format!("{{kind=\"OCIRepository\",name=\"app\",namespace=\"{}\"}} ", self.tenant);
-        let text = self.env.metrics().await?;
-        let line = format!("mintmark_object_ready{labels}");
-        Ok(text
-            .lines()
-            .find_map(|text| text.strip_prefix(&line))
-            .map(str::to_owned))
-    }
-
-    async fn metric(&self, step: &str, value: Option<&str>) -> Result<()> {
-        until(&format!("{step}: mintmark_object_ready is {value:?}"), || async {
-            Ok(self.ready_metric().await?.as_deref() == value)
-        })
-        .await
-    }
-
-    /// Waits until so many passes are under way.
-    async fn running(&self, passes: &str) -> Result<()> {
-        let line = format!("mintmark_running_passes{{kind=\"OCIRepository\"}} {passes}.0");
-        until(&line, || async { Ok(self.env.metrics().await?.contains(&line)) }).await
-    }
-
-    async fn uid(&self) -> Result<String> {
-        let object = self.env.repositories(&self.tenant).get("app").await?;
-        object.metadata.uid.context("a UID")
-    }
-
-    /// Deletes the object and waits until it, its files and its metrics are gone.
-    async fn delete(&mut self) -> Result<()> {
-        let api = self.env.repositories(&self.tenant);
-        api.delete("app", &DeleteParams::default()).await?;
-        let seen = self.history.up_to(GONE).await?;
-        ensure!(seen == [GONE], "{seen:#?}");
-        let folder = self
-            .controller
-            .storage()
-            .join("ocirepository")
-            .join(&self.tenant)
-            .join("app");
-        until("the files are gone", || async { Ok(!folder.exists()) }).await?;
-        let own = format!("namespace=\"{}\"", self.tenant);
-        until("the metrics are gone", || async {
-            Ok(!self.env.metrics().await?.contains(&own))
-        })
-        .await
     }
 }
 
