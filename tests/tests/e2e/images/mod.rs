@@ -3,6 +3,9 @@
 mod access;
 mod credentials;
 mod paging;
+mod policies;
+mod policy_access;
+mod policy_crowd;
 mod quiet;
 mod restart;
 mod scans;
