@@ -8,6 +8,7 @@ use mintmark_api::image_repository::ImageRepository;
 use mintmark_tests::{
     env::{AUDIENCE, Env},
     fault_registry::{Fault, FaultRegistry, Recorded, Route, Verdict},
+    http::until_within,
     specs,
 };
 use serde_json::{Value, json};
@@ -44,9 +45,12 @@ async fn a_pass_before_its_time_asks_nobody() -> Result<()> {
     Ok(())
 }
 
-/// Looks at a few scans of an object that is alone in its namespace.
+/// Looks at some scans, and passes before their time, of an object that is alone in its namespace.
 async fn quiet(env: &Env, name: &str, more: Value) -> Result<()> {
     const SCANS: usize = 4;
+    const EARLY: usize = 1;
+    // Chance decides how many passes come early: about one in three.
+    const PATIENCE: Duration = Duration::from_mins(3);
     let tenant = env.tenant(name).await?;
     env.service_account(&tenant, "puller").await?;
     let registry = FaultRegistry::start(None).await;
@@ -58,12 +62,16 @@ async fn quiet(env: &Env, name: &str, more: Value) -> Result<()> {
     objects.create(name, specs::with(spec, more)).await?;
     objects.ready(name).await?;
     env.event(&tenant, name, "Succeeded").await?;
-    let (mark, before) = (env.mark()?, objects.passes(name).await?);
     registry.clear_records();
-    registry
-        .until("a few scans", |requests| first_pages(requests).len() >= SCANS)
-        .await;
-    let (requests, passes) = (registry.requests(), objects.passes(name).await? - before);
+    let (mark, before) = (env.mark()?, objects.passes(name).await?);
+    until_within(PATIENCE, "scans, and passes before their time", async || {
+        let (made, scans) = (objects.passes(name).await? - before, scans(&registry));
+        Ok(scans >= SCANS && made >= scans + EARLY)
+    })
+    .await?;
+    let mut asked = env.requests(mark)?;
+    asked.retain(|event| event.object_ref.as_ref().is_some_and(|it| it.namespace == tenant));
+    let requests = registry.requests();
     let pages = first_pages(&requests);
     assert_eq!(pages.len(), requests.len(), "a scan of {name} is one request");
     for pair in pages.windows(2) {
@@ -71,23 +79,13 @@ async fn quiet(env: &Env, name: &str, more: Value) -> Result<()> {
         // A request arrives a moment after its pass looked at the clock.
         assert!(apart + SOON > INTERVAL, "{name}: {apart:?} apart");
     }
-    assert!(passes > SCANS, "{passes} passes of {name}: none came before its time");
 
-    let mut asked = env.requests(mark)?;
-    asked.retain(|event| {
-        event
-            .object_ref
-            .as_ref()
-            .is_some_and(|object| object.namespace == tenant)
-    });
+    // One scan may have been under way at the begin.
+    let scans = pages.len() + 1;
     let (writes, others): (Vec<_>, Vec<_>) = asked.iter().partition(|event| event.verb == "patch");
-    assert!(
-        writes.len() <= SCANS,
-        "{} writes of {name} in {SCANS} scans",
-        writes.len()
-    );
+    assert!(writes.len() <= scans, "{name}: more writes than scans: {writes:#?}");
     // A scan reads the Secret, as no watch tells of it here; a pass before its time does not.
-    let limit = if name == "login" { SCANS } else { 0 };
+    let limit = if name == "login" { scans } else { 0 };
     assert!(others.len() <= limit, "{name}: {others:#?}");
     assert!(others.iter().all(|event| event.verb == "get"), "{name}: {others:#?}");
     assert_eq!(env.told(&tenant, name, "Succeeded").await?, 1, "{name}");
