@@ -91,7 +91,7 @@ impl Namespaces {
 
     fn names(&self) -> Vec<String> {
         let labels = self.labels.read().unwrap_or_else(PoisonError::into_inner);
-        labels.keys().map(|name| name.to_string()).collect()
+        labels.keys().map(ToString::to_string).collect()
     }
 
     /// Watches for ever; `on_change` is told of every namespace whose labels changed.

@@ -18,6 +18,7 @@ use kube::ResourceExt;
 use mintmark_api::{
     annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::READY,
+    duration::GoDuration,
     image_policy::{ImagePolicy, ImagePolicyStatus, ImageRef, KIND, PLURAL},
     image_repository::ImageRepository,
 };
@@ -53,7 +54,7 @@ impl Kind for ImagePolicy {
         self.spec == other.spec
     }
 
-    fn host(&self) -> &str {
+    fn host(&self) -> &'static str {
         // The repository knows; most policies ask no registry at all.
         ""
     }
@@ -120,7 +121,7 @@ impl Reconciled for ImagePolicy {
     }
 
     fn interval(&self) -> Option<Duration> {
-        self.spec.interval.map(|interval| interval.to_std())
+        self.spec.interval.map(GoDuration::to_std)
     }
 
     async fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> Option<Pass<Self>> {

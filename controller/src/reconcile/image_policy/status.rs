@@ -80,18 +80,20 @@ fn select(status: &mut ImagePolicyStatus, found: &ImageRef) {
 /// The message of a policy that selected something, which is Flux's.
 pub(super) fn success(status: &ImagePolicyStatus) -> String {
     let latest = status.latest_ref.clone().unwrap_or_default();
-    let mut message = format!("Latest image tag for {} resolved to {}", latest.name, latest.tag);
-    if !latest.digest.is_empty() {
-        message += &format!(" with digest {}", latest.digest);
-    }
-    if let Some(previous) = &status.observed_previous_ref {
-        message += &format!(" (previously {}:{}", previous.name, previous.tag);
-        if !previous.digest.is_empty() {
-            message += &format!("@{}", previous.digest);
-        }
-        message.push(')');
-    }
-    message
+    let digest = |prefix: &str, image: &ImageRef| match image.digest.as_str() {
+        "" => String::new(),
+        digest => format!("{prefix}{digest}"),
+    };
+    let previous = status.observed_previous_ref.as_ref().map(|previous| {
+        let ImageRef { name, tag, .. } = previous;
+        format!(" (previously {name}:{tag}{})", digest("@", previous))
+    });
+    let ImageRef { name, tag, .. } = &latest;
+    let with = digest(" with digest ", &latest);
+    format!(
+        "Latest image tag for {name} resolved to {tag}{with}{}",
+        previous.unwrap_or_default()
+    )
 }
 
 /// The status while a pass is under way.

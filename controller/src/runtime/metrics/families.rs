@@ -52,7 +52,6 @@ pub(super) struct Families {
     pub(super) events_sent: Family<Labels<2>, Counter>,
     pub(super) foreign_status_writes: Family<Labels<1>, Counter>,
     pub(super) invalid_tags: Counter,
-    pub(super) tag_list_reads: Counter,
     pub(super) issuer_input: Family<Labels<2>, Number>,
     pub(super) key_store_failures: Family<Labels<2>, Counter>,
     pub(super) key_store_replaced: Family<Labels<1>, Counter>,
@@ -71,6 +70,7 @@ pub(super) struct Families {
     pub(super) storage_bytes: Number,
     pub(super) storage_free_bytes: Number,
     pub(super) storage_objects: Number,
+    pub(super) tag_list_reads: Counter,
 }
 
 /// Registers and hands back, so that declaration and help text stand together.
@@ -88,6 +88,10 @@ impl Declare<'_> {
 
     fn gauges(&mut self, name: &str, help: &str) -> Family<Labels<1>, Number> {
         self.metric(name, help, Family::default())
+    }
+
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.metric(name, help, Counter::default())
     }
 
     fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Family<Labels<N>, Counter>
@@ -136,15 +140,9 @@ impl Families {
                 "mintmark_foreign_status_writes",
                 "Objects whose status another writer changed after us",
             ),
-            tag_list_reads: d.metric(
-                "mintmark_tag_list_reads",
-                "Stored tag lists read from disk for image policies",
-                Counter::default(),
-            ),
-            invalid_tags: d.metric(
+            invalid_tags: d.counter(
                 "mintmark_registry_invalid_tags",
                 "Entries of tag lists that are no tags and were left out",
-                Counter::default(),
             ),
             issuer_input: d.metric(
                 "mintmark_issuer_input_state",
@@ -206,6 +204,7 @@ impl Families {
             storage_bytes: d.gauge("mintmark_storage_bytes", "Bytes of stored artifacts"),
             storage_free_bytes: d.gauge("mintmark_storage_free_bytes", "Free bytes of the storage volume"),
             storage_objects: d.gauge("mintmark_storage_objects", "Stored artifacts"),
+            tag_list_reads: d.counter("mintmark_tag_list_reads", "Stored tag lists read for image policies"),
         }
     }
 }

@@ -55,11 +55,11 @@ struct Selected<'a>(&'a str, Option<&'a str>);
 impl Selected<'_> {
     fn message(&self, image: &str) -> String {
         let latest = self.0.replacen('@', " with digest ", 1);
-        let mut message = format!("Latest image tag for {image} resolved to {latest}");
-        if let Some(previous) = self.1 {
-            message += &format!(" (previously {image}:{previous})");
-        }
-        message
+        let previous = self
+            .1
+            .map(|tag| format!(" (previously {image}:{tag})"))
+            .unwrap_or_default();
+        format!("Latest image tag for {image} resolved to {latest}{previous}")
     }
 
     fn first_line(&self, image: &str, observed: i64) -> String {

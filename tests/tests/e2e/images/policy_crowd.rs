@@ -20,7 +20,7 @@ const POLICIES: usize = 1000;
 const PASSES: &str = "gotk_reconcile_duration_seconds_count{kind=\"ImagePolicy\"";
 
 /// On a machine that has other things to do as well.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 async fn reads(env: &Env) -> Result<usize> {
     let metrics = env.metrics().await?;
