@@ -19,8 +19,21 @@ pub struct Dependents {
 struct Inner {
     policies: HashMap<ObjectKey, HashSet<ObjectKey>>,
     repositories: HashMap<ObjectKey, ObjectKey>,
-    /// The UIDs of the repositories that had a pass in this process.
-    passed: HashMap<ObjectKey, Box<str>>,
+    /// The repositories that had a pass in this process.
+    passed: HashMap<ObjectKey, Passed>,
+}
+
+/// The newest of a repository that a pass was made over.
+#[derive(Debug)]
+struct Passed {
+    uid: Box<str>,
+    generation: i64,
+}
+
+impl Passed {
+    fn covers(&self, uid: &str, generation: i64) -> bool {
+        *self.uid == *uid && self.generation >= generation
+    }
 }
 
 impl Inner {
@@ -69,22 +82,28 @@ impl Dependents {
         self.lock().forget(policy);
     }
 
-    /// A pass over the repository of this UID ended. Its policies have to look if its tags are other ones than before, or if
-    /// it was the first one.
-    pub fn passed(&self, repository: &ObjectKey, uid: &str, has_changed: bool) {
+    /// A pass over this generation of the repository of this UID ended. Its policies have to look if its tags are other ones
+    /// than before, or if it was the first one.
+    pub fn passed(&self, repository: &ObjectKey, uid: &str, generation: i64, has_changed: bool) {
         let mut inner = self.lock();
-        let is_first = inner.passed.get(repository).is_none_or(|held| **held != *uid);
+        let held = inner.passed.get(repository);
+        let is_first = held.is_none_or(|held| !held.covers(uid, generation));
         if is_first {
-            inner.passed.insert(repository.clone(), uid.into());
+            let uid = uid.into();
+            inner.passed.insert(repository.clone(), Passed { uid, generation });
         }
         if is_first || has_changed {
             self.push(inner.policies.get(repository).into_iter().flatten());
         }
     }
 
-    /// Whether the repository of this UID had a pass in this process.
-    pub(super) fn has_passed(&self, repository: &ObjectKey, uid: &str) -> bool {
-        self.lock().passed.get(repository).is_some_and(|held| **held == *uid)
+    /// Whether the repository of this UID had a pass in this process since it has this generation.
+    pub(super) fn has_passed(&self, repository: &ObjectKey, uid: &str, generation: i64) -> bool {
+        let inner = self.lock();
+        inner
+            .passed
+            .get(repository)
+            .is_some_and(|held| held.covers(uid, generation))
     }
 
     /// The repository is gone.
@@ -160,19 +179,31 @@ mod tests {
     async fn a_pass_over_the_repository_is_told_when_it_is_the_first_or_changed_the_tags() {
         let app = key("images", "app");
         let both = ["a/foreign", "images/own"];
-        assert_eq!(woken(|dependents| dependents.passed(&app, "u", false)), both);
+        assert_eq!(woken(|dependents| dependents.passed(&app, "u", 1, false)), both);
+        let known = |dependents: &Dependents| {
+            let (uid, generation) = ("u".into(), 1);
+            let mut inner = dependents.inner.lock().unwrap();
+            inner.passed.insert(app.clone(), Passed { uid, generation });
+        };
         let quiet = |dependents: &Dependents| {
             dependents.repository_gone(&app);
-            dependents.inner.lock().unwrap().passed.insert(app.clone(), "u".into());
-            dependents.passed(&app, "u", false);
-            assert!(dependents.has_passed(&app, "u") && !dependents.has_passed(&app, "other"));
+            known(dependents);
+            dependents.passed(&app, "u", 1, false);
+            assert!(dependents.has_passed(&app, "u", 1) && !dependents.has_passed(&app, "other", 1));
+            assert!(!dependents.has_passed(&app, "u", 2));
         };
         assert!(woken(quiet).is_empty());
         let changed = |dependents: &Dependents| {
-            dependents.inner.lock().unwrap().passed.insert(app.clone(), "u".into());
-            dependents.passed(&app, "u", true);
+            known(dependents);
+            dependents.passed(&app, "u", 1, true);
         };
         assert_eq!(woken(changed), both);
+        let edited = |dependents: &Dependents| {
+            known(dependents);
+            dependents.passed(&app, "u", 2, false);
+            assert!(dependents.has_passed(&app, "u", 2));
+        };
+        assert_eq!(woken(edited), both);
     }
 
     #[tokio::test]

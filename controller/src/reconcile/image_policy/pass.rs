@@ -83,9 +83,9 @@ async fn look(
     pass.interval = spec.interval;
     let repository = find(ctx, key, &spec.repository).await?;
     let image = &repository.spec.image;
-    ImageName::parse(image, repository.spec.credential.is_some())
+    let name = ImageName::parse(image, repository.spec.credential.is_some())
         .map_err(|error| StepError::terminal(reason::IMAGE_URL_INVALID, error.to_string()))?;
-    let tags = match select::tags(&ctx.own, &spec.repository, &repository).await? {
+    let tags = match select::tags(&ctx.own, &spec.repository, &repository, &name.canonical).await? {
         Tags::Found(tags) => tags,
         Tags::Pending => return Ok(Looked::TooEarly),
         Tags::None => return Err(no_tags(ctx, &spec.repository)),

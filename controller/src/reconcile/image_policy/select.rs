@@ -13,7 +13,7 @@ use super::{Own, validate::ValidatedImagePolicy};
 use crate::{
     artifact::{self, Record, Standing},
     policy::latest,
-    reconcile::StepError,
+    reconcile::{StepError, context::generation},
     tags::{TagList, TagStoreError},
     watch::ObjectKey,
 };
@@ -21,24 +21,34 @@ use crate::{
 /// What a pattern may take: the worst ones need about 20 s for 100,000 tags.
 const BUDGET: Duration = Duration::from_secs(5);
 
+/// The first generation of an object is 1.
+const ANY_GENERATION: i64 = 0;
+
 /// What is known of a repository's tags.
 pub(super) enum Tags {
     /// These were found.
     Found(Arc<TagList>),
-    /// There are none: no scan has succeeded, or it found none.
+    /// There are none: no scan of this image has succeeded, or it found none.
     None,
-    /// The repository's first pass in this process will tell.
+    /// The repository's first pass in this process, or over another image, will tell.
     Pending,
 }
 
-/// The tags that are stored for `repository`.
-pub(super) async fn tags(own: &Own, key: &ObjectKey, repository: &ImageRepository) -> Result<Tags, StepError> {
+/// The tags of `image`, a name spelt out, that are stored for `repository`. Those of the image that it named before an edit
+/// are none of them.
+pub(super) async fn tags(
+    own: &Own,
+    key: &ObjectKey,
+    repository: &ImageRepository,
+    image: &str,
+) -> Result<Tags, StepError> {
     let uid = repository.uid().unwrap_or_default();
     let storage_key = artifact::ObjectKey::new(&key.namespace, &key.name)
         .map_err(|error| failure(format!("failed to read tags from database: {error}")))?;
-    if !own.dependents.has_passed(key, &uid) {
+    if !own.dependents.has_passed(key, &uid, ANY_GENERATION) {
         return Ok(Tags::Pending);
     }
+    let is_current = own.dependents.has_passed(key, &uid, generation(repository));
     let storage = own.repositories.own.tags.storage();
     let record = match storage.at_rest(&storage_key, &uid, Timestamp::now()) {
         Some(record) => record,
@@ -47,6 +57,9 @@ pub(super) async fn tags(own: &Own, key: &ObjectKey, repository: &ImageRepositor
             None => return Ok(Tags::None),
         },
     };
+    if record.binding.url != image {
+        return Ok(if is_current { Tags::None } else { Tags::Pending });
+    }
     let list = own
         .lists
         .get(&storage_key, &record)

@@ -21,7 +21,7 @@ use mintmark_api::{
 
 pub use validate::ValidatedImageRepository;
 
-use super::{Context, Pass, Reconciled, StepError, image_policy::Dependents};
+use super::{Context, Pass, Reconciled, StepError, context::generation, image_policy::Dependents};
 use crate::{
     artifact::{Record, Storage},
     notify::Action,
@@ -109,9 +109,8 @@ impl Reconciled for ImageRepository {
 
     async fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> Option<Pass<Self>> {
         let pass = pass::run(ctx, key, object).await;
-        ctx.own
-            .dependents
-            .passed(key, &object.uid().unwrap_or_default(), pass.found.has_changed);
+        let (uid, dependents) = (object.uid().unwrap_or_default(), &ctx.own.dependents);
+        dependents.passed(key, &uid, generation(object), pass.found.has_changed);
         Some(pass)
     }
 

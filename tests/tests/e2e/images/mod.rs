@@ -6,6 +6,7 @@ mod paging;
 mod policies;
 mod policy_access;
 mod policy_crowd;
+mod policy_image;
 mod quiet;
 mod restart;
 mod scans;
