@@ -43,7 +43,7 @@ const IMAGE_REPOSITORY: Documented = Documented {
     page: "imagerepositories.md",
     definition: crd::image_repository,
     conditions: &condition::OWNED_BY_IMAGES,
-    sources: &["image_repository", "access", "events.rs"],
+    sources: &["image_repository", "access", "conditions.rs", "events.rs"],
     more: &[],
     others: &["Scan"],
 };
@@ -52,7 +52,7 @@ const IMAGE_POLICY: Documented = Documented {
     page: "imagepolicies.md",
     definition: crd::image_policy,
     conditions: &condition::OWNED_BY_IMAGES,
-    sources: &["image_policy", "events.rs"],
+    sources: &["image_policy", "conditions.rs", "events.rs"],
     more: &[],
     others: &["SelectImage", "Always", "Never", "IfNotPresent"],
 };
