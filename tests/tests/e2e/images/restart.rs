@@ -5,7 +5,7 @@ use std::fs;
 
 use anyhow::Result;
 use mintmark_api::image_repository::ImageRepository;
-use mintmark_tests::{env::Env, history::shown, http::until, scene};
+use mintmark_tests::{env::Env, fault_registry::FaultRegistry, history::shown, http::until, scene, specs};
 use serde_json::json;
 
 use super::{push, result, revision, scans};
@@ -42,6 +42,39 @@ async fn with_its_storage_nothing_is_scanned_before_its_time() -> Result<()> {
     assert_eq!(after, before, "and nothing is written");
     let object = scene.objects().reconcile("app").await?;
     assert_eq!(result(&object)?.revision, revision(&["1", "2", "3"]));
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_credential_is_had_before_a_scan_is_due() -> Result<()> {
+    let env = Env::new().await?;
+    let controller = env.controller(&[]).await?;
+    let tenant = env.tenant("a").await?;
+    env.service_account(&tenant, "puller").await?;
+    let registry = FaultRegistry::start(None).await;
+    push(&registry, &["1"]);
+    let objects = env.objects::<ImageRepository>(&tenant);
+    for spec in [specs::jwt(&registry.url("app")), specs::account(&registry.url("app"))] {
+        let name = spec["credential"].as_str().unwrap_or_default().to_lowercase();
+        objects.create(&name, specs::image(spec)).await?;
+        objects.ready(&name).await?;
+    }
+    let issued = "mintmark_credentials_issued_total{";
+    assert!(env.metrics().await?.contains(issued));
+    controller.kill()?;
+    registry.clear_records();
+    let mark = env.mark()?;
+    controller.resume()?;
+    controller.wait_ready().await?;
+    for name in ["spiffejwt", "serviceaccounttoken"] {
+        until("a pass", || async { Ok(objects.passes(name).await? > 0) }).await?;
+    }
+    assert_eq!(registry.log(), Vec::<String>::new());
+    let metrics = env.metrics().await?;
+    assert!(!metrics.contains(issued), "{metrics}");
+    let mut asked = env.requests(mark)?;
+    asked.retain(|event| event.object_ref.as_ref().is_some_and(|it| it.namespace == tenant));
+    assert!(asked.is_empty(), "{asked:#?}");
     Ok(())
 }
 
@@ -135,7 +168,7 @@ async fn a_forged_status_is_put_right() -> Result<()> {
     let env = Env::new().await?;
     let _controller = env.controller(&[]).await?;
     let tenant = env.tenant("a").await?;
-    let registry = mintmark_tests::fault_registry::FaultRegistry::start(None).await;
+    let registry = FaultRegistry::start(None).await;
     push(&registry, &["1", "2"]);
     let objects = env.objects::<ImageRepository>(&tenant);
     let spec = json!({"image": format!("{}/app", registry.host()), "insecure": true});
