@@ -13,7 +13,12 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     runtime::{conditions, wait::await_condition},
 };
-use mintmark_api::{crd::OCI_REPOSITORY_CRD, oci_repository::OciRepository};
+use mintmark_api::{
+    crd::{self, IMAGE_REPOSITORY_CRD, OCI_REPOSITORY_CRD},
+    image_policy::ImagePolicy,
+    image_repository::ImageRepository,
+    oci_repository::OciRepository,
+};
 use mintmark_hack::{
     cluster::{Cluster, ClusterOptions},
     controller,
@@ -68,9 +73,10 @@ async fn what_would_not_work_is_reported_until_nothing_is_left() -> Result<()> {
     let client = cluster.client().await?;
     let (code, report) = check(&cluster)?;
     let definition = format!("problem definition {OCI_REPOSITORY_CRD}");
+    let without_images = format!("note definition {IMAGE_REPOSITORY_CRD}");
     assert_eq!(
         (code, summary(&report)),
-        (Some(1), vec![definition.clone()]),
+        (Some(1), vec![definition.clone(), without_images]),
         "{report}"
     );
 
@@ -124,9 +130,53 @@ async fn what_would_not_work_is_reported_until_nothing_is_left() -> Result<()> {
         .patch("source-controller", &PatchParams::default(), &scaled)
         .await?;
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let ours = serde_json::to_value(mintmark_api::crd::oci_repository())?;
+    let ours = serde_json::to_value(crd::oci_repository())?;
     let patch = Patch::Merge(json!({"spec": {"versions": ours["spec"]["versions"]}}));
     crds.patch(OCI_REPOSITORY_CRD, &PatchParams::default(), &patch).await?;
     until("nothing is left", || async { Ok(check(&cluster)?.0 == Some(0)) }).await?;
+    images_are_looked_at_too(&cluster, &client).await
+}
+
+async fn images_are_looked_at_too(cluster: &Cluster, client: &Client) -> Result<()> {
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for ours in [crd::image_repository(), crd::image_policy()] {
+        crds.create(&PostParams::default(), &ours).await?;
+        let name = ours.metadata.name.as_deref().unwrap_or_default();
+        let established = await_condition(crds.clone(), name, conditions::is_crd_established());
+        tokio::time::timeout(DEADLINE, established).await??;
+    }
+    let other = serde_json::from_value(json!({"metadata": {"name": "other", "labels": {"team": "other"}}}))?;
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &other)
+        .await?;
+    let images: Api<ImageRepository> = Api::namespaced(client.clone(), "default");
+    for (name, selector) in [
+        ("shared", json!({"team": "other"})),
+        ("secret", json!({"team": "none"})),
+    ] {
+        let spec = json!({"image": "registry.example.org/app", "interval": "1m",
+            "accessFrom": {"namespaceSelectors": [{"matchLabels": selector}]},
+            "secretRef": if name == "secret" { json!({"name": "none"}) } else { Value::Null }});
+        let image = ImageRepository::new(name, serde_json::from_value(spec)?);
+        images.create(&PostParams::default(), &image).await?;
+    }
+    let policies: Api<ImagePolicy> = Api::namespaced(client.clone(), "other");
+    for name in ["shared", "secret", "missing"] {
+        let spec = json!({"imageRepositoryRef": {"name": name, "namespace": "default"},
+            "policy": {"semver": {"range": "1.x"}}});
+        let policy = ImagePolicy::new(name, serde_json::from_value(spec)?);
+        policies.create(&PostParams::default(), &policy).await?;
+    }
+    let (code, report) = check(cluster)?;
+    let expected = [
+        "problem secret default/none",
+        "problem policy other/missing",
+        "problem policy other/secret",
+    ];
+    assert_eq!(
+        (code, summary(&report)),
+        (Some(1), expected.map(str::to_owned).to_vec()),
+        "{report}"
+    );
     Ok(())
 }

@@ -8,14 +8,19 @@ use mintmark_api::{condition::reason, oci_repository::OciRepository};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{inventory::Inventory, referents::of_referents};
+use super::{
+    asking::Asking,
+    images::{image_definitions, of_policies},
+    inventory::Inventory,
+    referents::of_referents,
+};
 use crate::{
     content::Limits,
-    reconcile::{Settings, oci_repository::ValidatedOciRepository},
+    reconcile::Settings,
     watch::{CrdState, definition_state},
 };
 
-/// The label selector of source-controller that leaves our shard to us.
+/// The label selector of Flux's controllers that leaves our shard to us.
 const EXCLUDES_SHARDS: &str = "!sharding.fluxcd.io/key";
 
 /// How much a finding matters.
@@ -32,7 +37,8 @@ pub(super) enum Level {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// What was looked at: `definition`, `sources`, `object`, `secret`, `account`, `deployment`.
+    /// What was looked at: `definition`, `sources`, `object` (an OCIRepository), `image` (an ImageRepository), `policy` (an
+    /// ImagePolicy), `secret`, `account`, `deployment`.
     pub(super) about: &'static str,
     /// Its name, with its namespace if it has one.
     pub(super) name: String,
@@ -52,6 +58,7 @@ impl fmt::Display for Finding {
 /// Everything that would not work, problems first.
 pub(super) fn findings(inventory: &Inventory) -> Vec<Finding> {
     let mut found = definition(inventory.crd.as_ref());
+    found.extend(image_definitions(inventory));
     for (kind, count) in &inventory.sources {
         if *count > 0 {
             let message = format!("{count} in use: only source-controller serves them, run beside it");
@@ -61,16 +68,12 @@ pub(super) fn findings(inventory: &Inventory) -> Vec<Finding> {
     for object in &inventory.objects {
         match object {
             Ok(object) => found.extend(of_object(object, inventory)),
-            Err(error) => found.push(finding(
-                Level::Problem,
-                "object",
-                "",
-                format!("cannot be read: {error}"),
-            )),
+            Err(error) => found.push(unreadable("object", error)),
         }
     }
+    found.extend(of_policies(inventory));
     for deployment in &inventory.deployments {
-        found.extend(of_deployment(deployment));
+        found.extend(of_deployment(deployment, inventory.serves_images()));
     }
     found.sort_by_key(|finding| finding.level);
     found
@@ -85,6 +88,17 @@ pub(super) fn finding(level: Level, about: &'static str, name: &str, message: im
     }
 }
 
+/// An object that is not what its kind says.
+pub(super) fn unreadable(about: &'static str, error: &str) -> Finding {
+    finding(Level::Problem, about, "", format!("cannot be read: {error}"))
+}
+
+/// Whose a definition is, by its label.
+pub(super) fn owner(crd: &Value) -> Option<&str> {
+    let labels = crd.pointer("/metadata/labels");
+    labels.and_then(|labels| labels.get("app.kubernetes.io/part-of")?.as_str())
+}
+
 fn definition(crd: Option<&Value>) -> Vec<Finding> {
     let name = mintmark_api::crd::OCI_REPOSITORY_CRD;
     let about = |level, message: String| finding(level, "definition", name, message);
@@ -94,8 +108,7 @@ fn definition(crd: Option<&Value>) -> Vec<Finding> {
             "is not installed: apply config/crd, or Flux's with config/flux-patch".to_owned(),
         )];
     };
-    let label = |name: &str| crd.pointer("/metadata/labels").and_then(|labels| labels.get(name));
-    let owner = label("app.kubernetes.io/part-of").and_then(Value::as_str);
+    let owner = owner(crd);
     let whose = owner.map_or_else(String::new, |owner| format!(" (part of {owner})"));
     match definition_state::<OciRepository>(crd) {
         CrdState::Absent => vec![about(Level::Problem, format!("does not serve v1{whose}"))],
@@ -115,29 +128,30 @@ fn definition(crd: Option<&Value>) -> Vec<Finding> {
     }
 }
 
-fn of_object(object: &OciRepository, inventory: &Inventory) -> Vec<Finding> {
-    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let name = format!("{namespace}/{}", object.metadata.name.as_deref().unwrap_or_default());
+fn of_object(object: &Asking, inventory: &Inventory) -> Vec<Finding> {
+    let (namespace, name) = object.place();
+    let (about, name) = (object.about(), format!("{namespace}/{name}"));
     let mut found = Vec::new();
-    if let Err(error) = ValidatedOciRepository::new(object, &settings()) {
+    if let Err(error) = object.validate(&settings()) {
         let message = format!("{}: {}", error.reason, error.message);
-        found.push(finding(Level::Problem, "object", &name, message));
-        if [reason::PROVIDER_NOT_SUPPORTED, reason::VERIFICATION_NOT_SUPPORTED].contains(&error.reason) {
+        found.push(finding(Level::Problem, about, &name, message));
+        let is_left = [reason::PROVIDER_NOT_SUPPORTED, reason::VERIFICATION_NOT_SUPPORTED].contains(&error.reason);
+        if is_left && matches!(object, Asking::Artifact(_)) {
             let message = "is left untouched while another controller's artifact is in its status";
-            found.push(finding(Level::Note, "object", &name, message));
+            found.push(finding(Level::Note, about, &name, message));
         }
     }
-    if object.spec.insecure {
+    if object.access().insecure {
         let message =
-            "spec.insecure means plain HTTP here: a registry with HTTPS is not pulled from, whatever its certificate";
-        found.push(finding(Level::Note, "object", &name, message));
+            "spec.insecure means plain HTTP here: a registry with HTTPS is not asked, whatever its certificate";
+        found.push(finding(Level::Note, about, &name, message));
     }
-    found.extend(of_referents(object, &name, inventory));
+    found.extend(of_referents(object, inventory));
     found
 }
 
 /// Flags at their defaults: what they decide is looked at by a pass only.
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         runtime_namespace: "".into(),
         issuer_secrets: Vec::new(),
@@ -153,7 +167,16 @@ fn settings() -> Settings {
     }
 }
 
-fn of_deployment(deployment: &Deployment) -> Vec<Finding> {
+/// The kinds that a controller of Flux's reconciles and we do too.
+fn same_kind(name: &str, serves_images: bool) -> Option<&'static str> {
+    match name {
+        "source-controller" => Some("OCIRepository"),
+        "image-reflector-controller" if serves_images => Some("ImageRepository and ImagePolicy"),
+        _ => None,
+    }
+}
+
+fn of_deployment(deployment: &Deployment, serves_images: bool) -> Vec<Finding> {
     let meta = &deployment.metadata;
     let name = meta.name.as_deref().unwrap_or_default();
     let shown = format!("{}/{name}", meta.namespace.as_deref().unwrap_or_default());
@@ -184,10 +207,10 @@ fn of_deployment(deployment: &Deployment) -> Vec<Finding> {
     let is_next = args
         .windows(2)
         .any(|pair| matches!(pair, ["--watch-label-selector", value] if value.contains(EXCLUDES_SHARDS)));
-    if name == "source-controller" && is_running && !is_next && !args.iter().any(|arg| excludes(arg)) {
-        let message = format!(
-            "reconciles every OCIRepository: give it --watch-label-selector={EXCLUDES_SHARDS}, or scale it to 0"
-        );
+    let kind = same_kind(name, serves_images).filter(|_| is_running && !is_next);
+    if let Some(kind) = kind.filter(|_| !args.iter().any(|arg| excludes(arg))) {
+        let message =
+            format!("reconciles every {kind}: give it --watch-label-selector={EXCLUDES_SHARDS}, or scale it to 0");
         found.push(finding(Level::Problem, "deployment", &shown, message));
     }
     found
@@ -199,14 +222,12 @@ mod tests {
 
     use super::*;
 
-    fn object(spec: &Value) -> OciRepository {
+    fn object(spec: &Value) -> Asking {
         let mut all = json!({"url": "oci://registry.example/app", "interval": "1m"});
         all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-        serde_json::from_value(
-            json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
-            "metadata": {"name": "app", "namespace": "a"}, "spec": all}),
-        )
-        .unwrap()
+        let object = json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
+            "metadata": {"name": "app", "namespace": "a"}, "spec": all});
+        Asking::Artifact(Box::new(serde_json::from_value(object).unwrap()))
     }
 
     fn deployment(name: &str, replicas: i32, args: &[&str]) -> Deployment {
@@ -222,8 +243,11 @@ mod tests {
     }
 
     fn sound() -> Inventory {
+        let ours = || Some(crd(&["credential", "audiences"], "mintmark"));
         Inventory {
-            crd: Some(crd(&["credential", "audiences"], "mintmark")),
+            crd: ours(),
+            image_crd: ours(),
+            policy_crd: ours(),
             sources: vec![("Bucket", 0)],
             objects: vec![Ok(object(&json!({})))],
             deployments: vec![
@@ -288,6 +312,23 @@ mod tests {
         one(&lines, "note    object a/app", "plain HTTP");
         let lines = found(|it| it.objects = vec![Err("a/bad: invalid type".to_owned())]);
         one(&lines, "problem object", "a/bad");
+        let image = |spec: &Value| {
+            let object = json!({"apiVersion": "image.toolkit.fluxcd.io/v1", "kind": "ImageRepository",
+                "metadata": {"name": "app", "namespace": "a"}, "spec": spec});
+            Asking::Image(Box::new(serde_json::from_value(object).unwrap()))
+        };
+        let url = image(&json!({"image": "oci://registry.example/app", "interval": "1m"}));
+        one(
+            &found(|it| it.objects = vec![Ok(url)]),
+            "problem image a/app: ImageURLInvalid",
+            "remove 'oci://'",
+        );
+        let cloud = image(&json!({"image": "registry.example/app", "interval": "1m", "provider": "aws"}));
+        one(
+            &found(|it| it.objects = vec![Ok(cloud)]),
+            "problem image a/app: ProviderNotSupported",
+            "only generic",
+        );
     }
 
     #[test]
@@ -301,6 +342,17 @@ mod tests {
         assert!(found(|it| it.deployments = vec![deployment("source-controller", 0, &[])]).is_empty());
         let split = ["--watch-label-selector", "!sharding.fluxcd.io/key"];
         assert!(found(|it| it.deployments = vec![deployment("source-controller", 1, &split)]).is_empty());
+        let images = || vec![deployment("image-reflector-controller", 1, &[])];
+        one(
+            &found(|it| it.deployments = images()),
+            "problem deployment flux-system/image-reflector-controller",
+            "reconciles every ImageRepository",
+        );
+        let without_ours = found(|it| {
+            it.deployments = images();
+            it.image_crd = None;
+        });
+        one(&without_ours, "note    definition", "--enable-kinds=OCIRepository");
         let args = ["--authorized-source-controller-spiffe-id=spiffe://a/b"];
         let lines = found(|it| it.deployments = vec![deployment("kustomize-controller", 1, &args)]);
         one(

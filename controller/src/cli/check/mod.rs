@@ -1,8 +1,10 @@
 //! `mintmark check`: looks at a cluster and reports what would not work there with this controller, before it is installed or
-//! takes over. Reads only: definitions, source objects, the Secrets (types, never shown content) and accounts they
+//! takes over. Reads only: definitions, objects, the Secrets (types, never shown content) and accounts they
 //! name, and Flux's Deployments. Ends with status 1 if anything would not work.
 
+mod asking;
 mod findings;
+mod images;
 mod inventory;
 mod referents;
 
@@ -52,11 +54,9 @@ pub(super) fn run(flags: &CheckFlags) -> Result<(), CliError> {
     let found = findings(&inventory);
     let problems = found.iter().filter(|finding| finding.level == Level::Problem).count();
     let mut lines: Vec<String> = found.iter().map(ToString::to_string).collect();
-    lines.push(format!(
-        "{} OCIRepositories looked at; {problems} problems",
-        inventory.objects.len()
-    ));
-    let details = json!({"objects": inventory.objects.len(), "problems": problems, "findings": found});
+    let objects = inventory.objects.len() + inventory.policies.len();
+    lines.push(format!("{objects} objects looked at; {problems} problems"));
+    let details = json!({"objects": objects, "problems": problems, "findings": found});
     print(flags.output, &lines.join("\n"), &details)?;
     if problems == 0 {
         Ok(())

@@ -1,26 +1,25 @@
 //! What an object refers to and would not get: Secrets that are missing or of another type, accounts that are missing or ask
 //! for what cannot be followed. Pure.
 
-use mintmark_api::oci_repository::OciRepository;
-
 use super::{
+    asking::Asking,
     findings::{Finding, Level, finding},
-    inventory::{Inventory, Place, Seen, account_of, referenced},
+    inventory::{Inventory, Place, Seen},
 };
 use crate::{
     credential::{Annotated, Audience, Wanted},
     reconcile::Account,
-    registry::RepositoryUrl,
 };
 
-/// Everything about the Secrets and the account of `object`, which is shown as `name`.
-pub(super) fn of_referents(object: &OciRepository, name: &str, inventory: &Inventory) -> Vec<Finding> {
+/// Everything about the Secrets and the account of `object`.
+pub(super) fn of_referents(object: &Asking, inventory: &Inventory) -> Vec<Finding> {
     let mut found = Vec::new();
-    for (field, place) in referenced(object) {
+    let name = object.shown();
+    for (field, place) in object.secrets() {
         let named_by = format!("spec.{field} of {name}");
         found.extend(of_secret(&place, &named_by, field == "secretRef", inventory));
     }
-    let Some(place) = account_of(object) else {
+    let Some(place) = object.account() else {
         return found;
     };
     let named_by = format!("spec.serviceAccountName of {name}");
@@ -58,12 +57,11 @@ fn of_secret(place: &Place, named_by: &str, is_login: bool, inventory: &Inventor
 }
 
 /// Why the account's annotations fail the object.
-fn annotation_problem(object: &OciRepository, name: &str, account: &Account) -> Option<String> {
-    let spec = &object.spec;
+fn annotation_problem(object: &Asking, name: &str, account: &Account) -> Option<String> {
+    let spec = object.access();
     if spec.credential.is_none() {
         // An unusable URL is told of already.
-        let url = RepositoryUrl::parse(&spec.url, false).ok()?;
-        return account.annotated(name, &url.origin(spec.insecure).host_port()).err();
+        return account.annotated(name, &object.host_port()?).err();
     }
     let audiences = spec.audiences.iter().flatten().map(Audience::new);
     let mut audiences: Vec<_> = audiences.collect::<Result<_, _>>().ok()?;
@@ -102,14 +100,12 @@ mod tests {
     use super::*;
 
     /// An object of namespace `a` with these fields besides.
-    fn object(more: &Value) -> OciRepository {
+    fn object(more: &Value) -> Asking {
         let mut spec = json!({"url": "oci://registry.example/app", "interval": "1m"});
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(
-            json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
-            "metadata": {"name": "app", "namespace": "a"}, "spec": spec}),
-        )
-        .unwrap()
+        let object = json!({"apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
+            "metadata": {"name": "app", "namespace": "a"}, "spec": spec});
+        Asking::Artifact(Box::new(serde_json::from_value(object).unwrap()))
     }
 
     fn account(annotations: &[(&str, &str)], pull_secrets: &[&str]) -> Seen<Account> {
@@ -129,7 +125,7 @@ mod tests {
         inventory
             .accounts
             .insert(("a".to_owned(), "puller".to_owned()), account);
-        let found = of_referents(&object(more), "a/app", &inventory);
+        let found = of_referents(&object(more), &inventory);
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 

@@ -24,6 +24,7 @@ use mintmark_api::{
 };
 
 pub use dependents::Dependents;
+pub use validate::ValidatedImagePolicy;
 
 use super::{Context, Pass, Reconciled};
 use crate::{

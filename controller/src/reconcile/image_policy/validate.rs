@@ -15,7 +15,7 @@ use crate::{
 
 /// An ImagePolicy whose every value is usable.
 #[derive(Debug, Clone)]
-pub(super) struct ValidatedImagePolicy {
+pub struct ValidatedImagePolicy {
     /// The repository whose tags are selected from.
     pub repository: ObjectKey,
     /// How a tag is selected.
@@ -28,7 +28,7 @@ pub(super) struct ValidatedImagePolicy {
 
 impl ValidatedImagePolicy {
     /// Checks every field. Every error is terminal.
-    pub(super) fn new(object: &ImagePolicy, settings: &Settings) -> Result<Self, StepError> {
+    pub fn new(object: &ImagePolicy, settings: &Settings) -> Result<Self, StepError> {
         let spec = &object.spec;
         let digest = spec.digest_reflection_policy();
         if digest == DigestReflectionPolicy::Unknown {
