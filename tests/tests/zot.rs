@@ -7,6 +7,7 @@
 )]
 
 use anyhow::{Context, Result};
+use mintmark_api::image_repository::ImageRepository;
 use mintmark_hack::{
     pki::TestCa,
     place::Place,
@@ -16,6 +17,7 @@ use mintmark_hack::{
 use mintmark_tests::{
     command::mintmark,
     env::{AUDIENCE, Env, TRUST_DOMAIN, condition},
+    specs,
     tls_front::tls_front,
 };
 use serde_json::{Value, json};
@@ -122,6 +124,65 @@ async fn certificates_pull_their_own_repository_and_no_other() -> Result<()> {
     .await?;
     env.ready(&tenant, "cert").await?;
     env.failed(&tenant, "intruder", "AuthenticationFailed", "403").await?;
+    drop(controller);
+    Ok(())
+}
+
+/// Scans `team/app` of a Zot that lets only the ImageRepository `app` read it: that one finds the tag, and neither another
+/// ImageRepository nor an OCIRepository of the same name is let in.
+async fn scan(env: &Env, tenant: &str, zot: &Zot, credential: &str, more: &Value) -> Result<()> {
+    env.secret(tenant, "registry-ca", &[("ca.crt", zot.ca_pem())]).await?;
+    let spec = spec(&zot.url("team/app"), credential, more);
+    let images = env.objects::<ImageRepository>(tenant);
+    for name in ["app", "intruder"] {
+        images.create(name, specs::image(spec.clone())).await?;
+    }
+    env.create(tenant, "app", spec).await?;
+    let ready = images.ready("app").await?;
+    let status = ready.status.context("a status")?;
+    let found = status.last_scan_result.context("a result")?;
+    assert_eq!(found.latest_tags, ["v1"]);
+    let subject = status.credential.context("a credential")?.subject;
+    assert_eq!(subject, images.spiffe_id("app"));
+    images.failed("intruder", "AuthenticationFailed", "403").await?;
+    env.failed(tenant, "app", "AuthenticationFailed", "403").await?;
+    Ok(())
+}
+
+/// A repository that only the ImageRepository `app` of a tenant may read.
+fn of_image<'a>(env: &Env, tenant: &str, artifact: &'a Artifact) -> ZotRepository<'a> {
+    ZotRepository {
+        name: "team/app",
+        tag: "v1",
+        artifact,
+        readers: vec![env.objects::<ImageRepository>(tenant).spiffe_id("app")],
+    }
+}
+
+#[tokio::test]
+async fn images_are_scanned_with_a_token_of_their_own() -> Result<()> {
+    let env = Env::new().await?;
+    let controller = env.controller(&[]).await?;
+    let tenant = env.tenant("a").await?;
+    let content = artifact("scanned")?;
+    let zot = Zot::start(ZotAuth::Bearer(env.issuers()), &[of_image(&env, &tenant, &content)]).await?;
+    scan(&env, &tenant, &zot, "SpiffeJWT", &json!({"audiences": [AUDIENCE]})).await?;
+    drop(controller);
+    Ok(())
+}
+
+#[tokio::test]
+async fn images_are_scanned_with_a_certificate_of_their_own() -> Result<()> {
+    let env = Env::new().await?;
+    let controller = env.controller(&[]).await?;
+    let tenant = env.tenant("a").await?;
+    let content = artifact("scanned")?;
+    let zot = Zot::start(
+        ZotAuth::Certificate(env.ca.pem().to_owned()),
+        &[of_image(&env, &tenant, &content)],
+    )
+    .await?;
+    scan(&env, &tenant, &zot, "SpiffeCertificate", &json!({})).await?;
     drop(controller);
     Ok(())
 }
