@@ -1,36 +1,23 @@
 //! Cold start and steady state of a fleet: N OCIRepositories of one 4 KiB artifact, from the first create until all are
 //! Ready, then passes by interval.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context, Result, bail};
-use futures::{StreamExt, TryStreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{
-    Api, Client, ResourceExt,
-    api::{ObjectMeta, PostParams},
-    runtime::watcher,
-};
-use mintmark_api::oci_repository::{OciRepository, OciRepositorySpec};
+use anyhow::Result;
+use mintmark_api::oci_repository::OciRepository;
 use serde::Serialize;
 
 use super::{
-    rig::{Presents, Rig, TENANT, name},
-    usage::{Memory, Snapshot},
+    objects::{create_namespace, name},
+    observe::{ColdStart, Observer, number},
+    rig::{Presents, Rig},
+    usage::Memory,
 };
 use crate::{
-    cluster::{AuditMark, Cluster, ClusterOptions},
+    cluster::{Cluster, ClusterOptions},
     controller::install,
     registry::RegistryServer,
 };
-
-/// Clients that create objects at a time.
-const CLIENTS: usize = 8;
-/// How long a cold start may take before the bench gives up.
-const DEADLINE: Duration = Duration::from_mins(30);
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -53,25 +40,6 @@ pub struct FleetReport {
     pub cold_start: ColdStart,
     /// Steady state.
     pub steady: Option<Steady>,
-}
-
-/// From the first create until all are Ready.
-#[derive(Debug, Serialize)]
-pub struct ColdStart {
-    /// Seconds from the first create until the last is Ready.
-    pub seconds: f64,
-    /// Seconds until the last create was acknowledged: the API server's share.
-    pub create_seconds: f64,
-    /// CPU seconds of each process.
-    pub cpu_seconds: BTreeMap<String, f64>,
-    /// Requests of the controller to the API server per object, by verb and resource; watches left out.
-    pub api_requests_per_object: BTreeMap<String, f64>,
-    /// Memory of each process afterwards.
-    pub memory: BTreeMap<String, Memory>,
-    /// The controller's memory afterwards.
-    pub controller_memory: Memory,
-    /// The controller's share of the CPU seconds.
-    pub controller_cpu_seconds: f64,
 }
 
 /// Passes that find nothing new.
@@ -102,20 +70,16 @@ pub async fn run(fleet: Fleet) -> Result<FleetReport> {
     let client = cluster.client().await?;
     create_namespace(&client).await?;
     let rig = Rig::start(&cluster, &installation, fleet.presents, fleet.objects).await?;
-    let observer = Observer {
-        cluster: &cluster,
-        registry: &rig.registry,
-        user: format!("system:serviceaccount:{}:mintmark", installation.namespace),
-    };
-    let cold_start = observer
-        .cold_start(&client, fleet.objects, rig.spec(fleet.interval)?)
-        .await?;
+    let observer = Observer::new(&cluster, &installation);
+    let spec = rig.spec(fleet.interval)?;
+    let objects = (0..fleet.objects).map(|index| OciRepository::new(&name(index), spec.clone()));
+    let cold_start = observer.cold_start(&client, objects.collect()).await?;
     let steady = match fleet.steady {
         None => None,
         Some(span) => {
             // The last Events of the cold start are still on their way.
             tokio::time::sleep(fleet.interval).await;
-            Some(observer.steady(span).await?)
+            Some(steady(&observer, &rig.registry, span).await?)
         }
     };
     rig.controller.kill()?;
@@ -129,143 +93,28 @@ pub async fn run(fleet: Fleet) -> Result<FleetReport> {
     })
 }
 
-/// Creates the namespace of all objects.
-pub async fn create_namespace(client: &Client) -> Result<()> {
-    let metadata = ObjectMeta {
-        name: Some(TENANT.to_owned()),
-        ..ObjectMeta::default()
-    };
-    let namespace = Namespace {
-        metadata,
-        ..Namespace::default()
-    };
-    Api::<Namespace>::all(client.clone())
-        .create(&PostParams::default(), &namespace)
-        .await?;
-    Ok(())
-}
-
-async fn create(client: &Client, objects: usize, spec: &OciRepositorySpec) -> Result<()> {
-    let api: Api<OciRepository> = Api::namespaced(client.clone(), TENANT);
-    stream::iter(0..objects)
-        .map(|index| {
-            let object = OciRepository::new(&name(index), spec.clone());
-            let api = api.clone();
-            async move { api.create(&PostParams::default(), &object).await.map(drop) }
-        })
-        .buffer_unordered(CLIENTS)
-        .try_collect::<()>()
-        .await?;
-    Ok(())
-}
-
-/// Ends when a watch has shown `objects` objects that are Ready.
-async fn all_ready(api: Api<OciRepository>, objects: usize) -> Result<()> {
-    let mut ready = BTreeSet::new();
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
-    while let Some(event) = events.next().await {
-        let (watcher::Event::Apply(object) | watcher::Event::InitApply(object)) = event? else {
-            continue;
-        };
-        let conditions = object
-            .status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default();
-        if conditions
-            .iter()
-            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
-        {
-            ready.insert(object.name_any());
-        }
-        if ready.len() == objects {
-            return Ok(());
-        }
-    }
-    bail!("the watch ended")
-}
-
-/// Where the traces of the controller are found.
-struct Observer<'a> {
-    cluster: &'a Cluster,
-    registry: &'a RegistryServer,
-    /// The controller, to the API server.
-    user: String,
-}
-
-impl Observer<'_> {
-    async fn cold_start(&self, client: &Client, objects: usize, spec: OciRepositorySpec) -> Result<ColdStart> {
-        let (before, mark) = (Snapshot::take()?, self.cluster.audit().mark()?);
-        let started = Instant::now();
-        let ready = tokio::spawn(all_ready(Api::namespaced(client.clone(), TENANT), objects));
-        create(client, objects, &spec).await?;
-        let create_seconds = started.elapsed().as_secs_f64();
-        tokio::time::timeout(DEADLINE, ready)
-            .await
-            .context("not all Ready in time")???;
-        let seconds = started.elapsed().as_secs_f64();
-        let after = Snapshot::take()?;
-        let requests = self.requests(mark)?.into_iter();
-        Ok(ColdStart {
-            seconds,
-            create_seconds,
-            cpu_seconds: after.cpu_since(&before),
-            api_requests_per_object: requests
-                .map(|(what, count)| (what, number(count) / number(objects.max(1))))
-                .collect(),
-            memory: after.memory(),
-            controller_memory: after.controller().memory,
-            controller_cpu_seconds: after.controller_cpu_since(&before),
-        })
-    }
-
-    /// Lets passes come by interval for `span`. This is the one place where time itself is what is measured.
-    async fn steady(&self, span: Duration) -> Result<Steady> {
-        let mut seen = self.registry.access_mark()?;
-        let (before, mark) = (Snapshot::take()?, self.cluster.audit().mark()?);
-        let started = Instant::now();
-        tokio::time::sleep(span).await;
-        let after = Snapshot::take()?;
-        let seconds = started.elapsed().as_secs_f64();
-        let asked = self.registry.access_log_since(&mut seen)?;
-        let heads = asked
-            .iter()
-            .filter(|entry| entry.method == "HEAD" && entry.status == 200);
-        let passes = heads.count();
-        let per_pass = |value: f64| value / number(passes.max(1));
-        let api_requests: usize = self.requests(mark)?.values().sum();
-        let cpu = after.cpu_since(&before).into_iter();
-        Ok(Steady {
-            seconds,
-            passes,
-            controller_cpu_ms_per_pass: per_pass(after.controller_cpu_since(&before) * 1000.0),
-            cpu_ms_per_pass: cpu.map(|(name, seconds)| (name, per_pass(seconds * 1000.0))).collect(),
-            api_requests_per_pass: per_pass(number(api_requests)),
-            registry_requests_per_pass: per_pass(number(asked.len())),
-            memory: after.memory(),
-            controller_memory: after.controller().memory,
-        })
-    }
-
-    /// Requests of the controller since `mark` by verb and resource; watches left out.
-    fn requests(&self, mark: AuditMark) -> Result<BTreeMap<String, usize>> {
-        let mut requests = BTreeMap::new();
-        for event in self.cluster.audit().events_of(&self.user, mark)? {
-            if event.verb == "watch" {
-                continue;
-            }
-            let object = event.object_ref.unwrap_or_default();
-            let resource = match object.subresource.as_str() {
-                "" => object.resource,
-                part => format!("{}/{part}", object.resource),
-            };
-            *requests.entry(format!("{} {resource}", event.verb)).or_default() += 1;
-        }
-        Ok(requests)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-fn number(count: usize) -> f64 {
-    count as f64
+/// Lets passes come by interval for `span`. This is the one place where time itself is what is measured.
+async fn steady(observer: &Observer<'_>, registry: &RegistryServer, span: Duration) -> Result<Steady> {
+    let mut seen = registry.access_mark()?;
+    let begun = observer.span()?;
+    tokio::time::sleep(span).await;
+    let used = observer.used(&begun)?;
+    let asked = registry.access_log_since(&mut seen)?;
+    let heads = asked
+        .iter()
+        .filter(|entry| entry.method == "HEAD" && entry.status == 200);
+    let passes = heads.count();
+    let per_pass = |value: f64| value / number(passes.max(1));
+    let api_requests: usize = used.api_requests.values().sum();
+    let cpu = used.cpu_seconds.into_iter();
+    Ok(Steady {
+        seconds: used.seconds,
+        passes,
+        controller_cpu_ms_per_pass: per_pass(used.controller_cpu_seconds * 1000.0),
+        cpu_ms_per_pass: cpu.map(|(name, seconds)| (name, per_pass(seconds * 1000.0))).collect(),
+        api_requests_per_pass: per_pass(number(api_requests)),
+        registry_requests_per_pass: per_pass(number(asked.len())),
+        memory: used.memory,
+        controller_memory: used.controller_memory,
+    })
 }

@@ -1,13 +1,20 @@
-//! `cargo xtask bench`: what fleets, a large store, mintings and the documents cost, as a table and as JSON. Numbers are
+//! `cargo xtask bench`: what fleets, scans and policies of images, a large store, mintings and the documents cost, as a table
+//! and as JSON. Numbers are
 //! compared, never asserted: they belong to the machine they were measured on.
 
 mod documents;
 mod fleet;
+mod image_rows;
 mod mint;
+mod objects;
+mod observe;
+mod policies;
 mod rig;
 mod rows;
+mod scans;
 mod store;
 mod table;
+mod tag_registry;
 mod usage;
 
 use std::{env, path::PathBuf, time::Duration};
@@ -24,11 +31,13 @@ use crate::{
 use documents::{DocumentsReport, Load};
 use fleet::{Fleet, FleetReport};
 use mint::MintRate;
+use policies::{Policies, PoliciesReport};
 use rig::Presents;
+use scans::{Scans, ScansReport};
 use store::StoreReport;
 
-/// A fleet with credentials is observed for this part of the time for which an anonymous one is.
-const CREDENTIAL_SHARE: u32 = 3;
+/// Fleets with credentials, and scans, are observed for this part of the time for which anonymous fleets are.
+const SHARE: u32 = 3;
 
 /// What is measured. Without options: all but the cold start of 10,000 objects, in about ten minutes after the build.
 #[derive(Debug, Clone, clap::Args)]
@@ -43,7 +52,7 @@ pub struct BenchOptions {
     /// Interval of the objects in seconds.
     #[arg(long, default_value_t = 10)]
     interval: u64,
-    /// Seconds of steady state to observe; with credentials a third of it.
+    /// Seconds of steady state to observe; with credentials, and of scans, a third of it.
     #[arg(long, default_value_t = 180)]
     steady: u64,
     /// What the fleets present.
@@ -52,6 +61,15 @@ pub struct BenchOptions {
     /// Objects of the large store.
     #[arg(long, default_value_t = 50_000)]
     stored: usize,
+    /// ImageRepositories that are scanned, and ImagePolicies on one of them.
+    #[arg(long, default_value_t = 1000)]
+    images: usize,
+    /// Tags of their image.
+    #[arg(long, default_value_t = 1000)]
+    tags: usize,
+    /// Tags of the image with many.
+    #[arg(long, default_value_t = 100_000)]
+    many_tags: usize,
     /// Measure this controller instead of building one, for a comparison.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -73,6 +91,10 @@ enum Part {
     Mint,
     /// Cold starts and steady states.
     Fleet,
+    /// Scans of images.
+    Scan,
+    /// Policies of one image, and a new tag of it.
+    Policies,
     /// Memory of a store of many objects.
     Store,
     /// The document server at a fixed rate.
@@ -83,6 +105,8 @@ enum Part {
 struct Report {
     mint: Vec<MintRate>,
     fleets: Vec<FleetReport>,
+    scans: Option<ScansReport>,
+    policies: Option<PoliciesReport>,
     store: Option<StoreReport>,
     documents: Option<DocumentsReport>,
 }
@@ -104,6 +128,18 @@ pub fn run(options: &BenchOptions) -> Result<()> {
             bench.fleets.push(runtime.block_on(fleet::run(fleet))?);
         }
     }
+    if options.has(Part::Scan) {
+        report::heading(format!("scans of {} images", options.images));
+        bench.scans = Some(runtime.block_on(scans::run(options.scans()))?);
+    }
+    if options.has(Part::Policies) {
+        report::heading(format!("{} policies", options.images));
+        let policies = Policies {
+            objects: options.images,
+            tags: options.tags,
+        };
+        bench.policies = Some(runtime.block_on(policies::run(policies))?);
+    }
     if options.has(Part::Store) {
         report::heading(format!("a store of {} objects", options.stored));
         bench.store = Some(runtime.block_on(store::run(options.stored))?);
@@ -123,6 +159,16 @@ impl BenchOptions {
         self.only.is_empty() || self.only.contains(&part)
     }
 
+    fn scans(&self) -> Scans {
+        Scans {
+            objects: self.images,
+            tags: self.tags,
+            many: self.many_tags,
+            interval: Duration::from_secs(self.interval),
+            steady: Duration::from_secs(self.steady) / SHARE,
+        }
+    }
+
     fn fleets(&self) -> Vec<Fleet> {
         let steady = Duration::from_secs(self.steady);
         let largest = self.objects.iter().copied().filter(|objects| *objects <= 1000).max();
@@ -138,7 +184,7 @@ impl BenchOptions {
                 let sizes = self.objects.iter().copied();
                 fleets.extend(sizes.map(|size| fleet(*presents, size, (Some(size) == largest).then_some(steady))));
             } else if let Some(size) = largest {
-                fleets.push(fleet(*presents, size, Some(steady / CREDENTIAL_SHARE)));
+                fleets.push(fleet(*presents, size, Some(steady / SHARE)));
             }
         }
         fleets

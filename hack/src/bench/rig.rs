@@ -8,6 +8,7 @@ use mintmark_api::oci_repository::OciRepositorySpec;
 use serde::Serialize;
 use serde_json::json;
 
+use super::objects::{TENANT, name};
 use crate::{
     cluster::Cluster,
     controller::{self, Controller, Installation, Ports, SIGNING_SECRET},
@@ -15,8 +16,6 @@ use crate::{
     registry::{Artifact, ClientAuth, ClientCa, Issuer, RegistryOptions, RegistryServer},
 };
 
-/// Namespace of all objects.
-pub const TENANT: &str = "bench";
 const TRUST_DOMAIN: &str = "bench.example";
 const AUDIENCE: &str = "registry.example";
 const REPOSITORY: &str = "bench/app";
@@ -107,11 +106,6 @@ impl Rig {
         }
         Ok(serde_json::from_value(spec)?)
     }
-}
-
-/// The name of the object with this number.
-pub fn name(index: usize) -> String {
-    format!("app-{index:05}")
 }
 
 async fn registry(presents: Presents, ports: Ports, ca: &TestCa) -> Result<RegistryServer> {

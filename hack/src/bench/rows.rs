@@ -7,7 +7,8 @@ use super::{
     Report,
     documents::DocumentsReport,
     fleet::{FleetReport, Steady},
-    mint,
+    image_rows, mint,
+    observe::ColdStart,
     rig::Presents,
     store::StoreReport,
     table::{self, Row, Target},
@@ -27,11 +28,18 @@ pub(super) fn print(bench: &Report) {
     let anonymous = anonymous.into_iter().find_map(steady);
     for fleet in &bench.fleets {
         let title = format!("{} objects, {}", fleet.objects, fleet.presents.title());
-        let mut rows = cold_start(fleet);
+        let is_target = fleet.objects == 1000 && fleet.presents == Presents::Nothing;
+        let mut rows = cold_start(&fleet.cold_start, is_target);
         if let Some(steady) = &fleet.steady {
             rows.extend(steady_state(fleet, steady, anonymous));
         }
         table::print(&title, &rows);
+    }
+    if let Some(report) = &bench.scans {
+        image_rows::print_scans(report);
+    }
+    if let Some(report) = &bench.policies {
+        image_rows::print_policies(report);
     }
     if let Some(report) = &bench.store {
         table::print(&format!("a store of {} objects", report.objects), &store(report));
@@ -41,9 +49,8 @@ pub(super) fn print(bench: &Report) {
     }
 }
 
-fn cold_start(fleet: &FleetReport) -> Vec<Row> {
-    let cold = &fleet.cold_start;
-    let is_target = fleet.objects == 1000 && fleet.presents == Presents::Nothing;
+/// `is_target`: of what the numbers to be reached are meant for.
+pub(super) fn cold_start(cold: &ColdStart, is_target: bool) -> Vec<Row> {
     let aim = |row: Row, most: f64| if is_target { row.with(Target::AtMost(most)) } else { row };
     let mut rows = vec![
         aim(
@@ -117,7 +124,7 @@ fn steady_state(fleet: &FleetReport, steady: &Steady, anonymous_ms: Option<f64>)
 }
 
 /// The processes beside the controller.
-fn apart(what: &str, values: &BTreeMap<String, f64>, decimals: usize, unit: &'static str) -> Vec<Row> {
+pub(super) fn apart(what: &str, values: &BTreeMap<String, f64>, decimals: usize, unit: &'static str) -> Vec<Row> {
     let others = values
         .iter()
         .filter(|(name, _)| !matches!(name.as_str(), "mintmark" | "guard"));
@@ -126,11 +133,11 @@ fn apart(what: &str, values: &BTreeMap<String, f64>, decimals: usize, unit: &'st
         .collect()
 }
 
-fn resident(when: &str, memory: &Memory) -> Row {
+pub(super) fn resident(when: &str, memory: &Memory) -> Row {
     Row::new(format!("resident memory {when}"), memory.resident, 1, "MiB")
 }
 
-fn anonymous(when: &str, memory: &Memory) -> Row {
+pub(super) fn anonymous(when: &str, memory: &Memory) -> Row {
     Row::new(
         format!("  of which not the program's own file, {when}"),
         memory.anonymous,

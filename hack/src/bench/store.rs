@@ -11,8 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    fleet::create_namespace,
-    rig::{TENANT, name},
+    objects::{TENANT, create_namespace, name},
     usage::{Memory, Snapshot},
 };
 use crate::{

@@ -44,17 +44,11 @@ pub struct Snapshot(BTreeMap<String, Usage>);
 impl Snapshot {
     /// Every process below this one, and this one.
     pub fn take() -> Result<Self> {
-        let processes: Vec<Process> = fs::read_dir("/proc")
-            .context("this bench reads /proc")?
-            .filter_map(|entry| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
-            .collect();
         let own = std::process::id();
         let mut used: BTreeMap<String, Usage> = BTreeMap::new();
-        for process in &processes {
+        for process in own_processes()? {
             let name = if process.id == own { OWN_NAME } else { &process.name };
-            if process.id == own || is_below(process, own, &processes) {
-                used.entry(name.to_owned()).or_default().add(process.usage);
-            }
+            used.entry(name.to_owned()).or_default().add(process.usage);
         }
         Ok(Self(used))
     }
@@ -99,6 +93,28 @@ impl Usage {
     }
 }
 
+/// Makes the controller's peak begin anew with what is resident now.
+pub fn forget_controller_peak() -> Result<()> {
+    let name = controller_name();
+    for process in own_processes()?.iter().filter(|it| Some(&it.name) == name.as_ref()) {
+        let file = format!("/proc/{}/clear_refs", process.id);
+        // Resets VmHWM, see proc_pid_clear_refs(5).
+        fs::write(&file, "5").with_context(|| format!("cannot write {file}"))?;
+    }
+    Ok(())
+}
+
+/// This process and every one below it.
+fn own_processes() -> Result<Vec<Process>> {
+    let all: Vec<Process> = fs::read_dir("/proc")
+        .context("this bench reads /proc")?
+        .filter_map(|entry| Process::read(entry.ok()?.file_name().to_str()?.parse().ok()?))
+        .collect();
+    let own = std::process::id();
+    let is_own = |process: &&Process| process.id == own || is_below(process, own, &all);
+    Ok(all.iter().filter(is_own).cloned().collect())
+}
+
 /// Name of the controller's process, as Linux cuts it.
 fn controller_name() -> Option<String> {
     let name = controller::binary().ok()?.file_name()?;
@@ -119,6 +135,7 @@ fn is_below(process: &Process, ancestor: u32, all: &[Process]) -> bool {
     false
 }
 
+#[derive(Clone)]
 struct Process {
     id: u32,
     parent: u32,
