@@ -18,9 +18,9 @@ struct Arguments {
 /// One variant per module with a `run` function, in alphabetical order.
 #[derive(Subcommand)]
 enum Command {
-    /// Measure a fleet of OCIRepositories and the mint rates with release builds; print a table and JSON.
+    /// Measure fleets, scans, policies and mint rates with release builds; print a table and JSON.
     Bench(bench::BenchOptions),
-    /// Show three tenants that pull as themselves, and a fourth that is refused, on real servers.
+    /// Show three tenants that pull as themselves, one that is refused, and one whose image is scanned, on real servers.
     Demo {
         /// Leave everything up, and say where it is, until Ctrl-C.
         #[arg(long)]

@@ -145,7 +145,7 @@ fn assert_table(output: &str) {
         ("team-b/api", "SpiffeJWT", spiffe("team-b/api"), "bearer"),
         ("team-c/jobs", "SpiffeCertificate", spiffe("team-c/jobs"), "mtls"),
     ];
-    assert_eq!(rows.len(), 4, "{output}");
+    assert_eq!(rows.len(), 5, "{output}");
     for ((first, below), (object, credential, subject, kind)) in rows.iter().zip(expected) {
         assert_eq!(*first, [object, credential, &subject, "True"]);
         assert!(
@@ -160,7 +160,7 @@ fn assert_table(output: &str) {
         );
         assert!(detail(below, "fetched").ends_with("digest checked"));
     }
-    let (first, below) = rows.last().unwrap();
+    let (first, below) = rows.get(3).unwrap();
     assert_eq!(
         *first,
         ["team-d/intruder", "SpiffeJWT", &spiffe("team-d/intruder"), "False"]
@@ -171,6 +171,22 @@ fn assert_table(output: &str) {
     );
     assert!(detail(below, "message").contains("403"));
     assert!(!below.iter().any(|line| line.starts_with("artifact")));
+    assert_image(rows.last().unwrap());
+}
+
+/// The row of the image: its tags, and the one that the policy selected.
+fn assert_image((first, below): &(Vec<&str>, Vec<&str>)) {
+    let id = "spiffe://example.org/imagerepositories/team-e/web";
+    assert_eq!(*first, ["team-e/web", "SpiffeJWT", id, "True"]);
+    // One for the tags, one for the digest.
+    assert_eq!(detail(below, "registry saw"), format!("{id}, bearer, 200 (2×)"));
+    assert_eq!(detail(below, "tags"), "4");
+    let (image, digest) = detail(below, "selected").split_once("@sha256:").unwrap();
+    assert!(
+        image.starts_with("127.0.0.1:") && image.ends_with("/team-e/web:1.10.0"),
+        "{image}"
+    );
+    assert_eq!(digest.len(), 64);
 }
 
 #[tokio::test]
@@ -227,6 +243,18 @@ fn registries_that_trust_nobody_are_found_out() {
                 "no {wanted} in {deviations:#?}"
             );
         }
+    }
+    for what in [
+        ": Ready is False: ",
+        ": the registry saw ",
+        ": it has no tags",
+        ": its policy web selected nothing",
+    ] {
+        let wanted = format!("team-e/web{what}");
+        assert!(
+            deviations.iter().any(|it| it.starts_with(&wanted)),
+            "no {wanted} in {deviations:#?}"
+        );
     }
     // Refused as well, but not because it is known.
     assert!(
@@ -293,6 +321,6 @@ async fn ours(client: &Client) -> Vec<String> {
     );
     let names = names.into_iter().filter_map(|it| it.name);
     names
-        .filter(|it| it.starts_with("team-") || it.ends_with("mintmark-demo") || it.contains("ocirepositories"))
+        .filter(|it| it.starts_with("team-") || it.ends_with("mintmark-demo") || it.ends_with("toolkit.fluxcd.io"))
         .collect()
 }

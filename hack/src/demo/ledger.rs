@@ -9,7 +9,7 @@ use kube::{
 
 use crate::manifests;
 
-/// The label on everything the demo applies. On OCIRepositories it is also the shard of the demo's controller, so that no
+/// The label on everything the demo applies. On objects of our kinds it is also the shard of the demo's controller, so that no
 /// other controller takes them and it takes no others (Flux's sharding key).
 pub const LABEL: (&str, &str) = ("sharding.fluxcd.io/key", "mintmark-demo");
 
@@ -25,8 +25,8 @@ impl Ledger {
         }
     }
 
-    /// Writes down what will be applied. Fails when one of them exists and is not the demo's; a definition of our kind is
-    /// taken over, since it can exist only once, and stays.
+    /// Writes down what will be applied. Fails when one of them exists and is not the demo's; a definition of a kind of ours
+    /// is taken over, since it can exist only once, and stays.
     pub async fn note(&mut self, client: &Client, objects: &[DynamicObject]) -> Result<()> {
         let mut noted = Vec::new();
         for object in objects {

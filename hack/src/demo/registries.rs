@@ -14,6 +14,9 @@ use crate::{
 /// The file in each artifact.
 pub const SEEDED_FILE: &str = "configmap.yaml";
 
+/// The annotation that tells an artifact's version.
+const VERSION: &str = "org.opencontainers.image.version";
+
 /// Whom the registries believe.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Trust {
@@ -66,7 +69,7 @@ impl Registries {
         Issuer::new(url, &[AUDIENCE])
     }
 
-    /// Pushes an artifact into each owner's repository and makes the owner its only reader.
+    /// Pushes an artifact for each tag into each owner's repository and makes the owner its only reader.
     pub async fn seed(&mut self, samples: &[Sample]) -> Result<()> {
         for sample in samples.iter().filter(|sample| sample.is_owner()) {
             let Some(registry) = self.registry(&sample.host) else {
@@ -74,8 +77,13 @@ impl Registries {
             };
             registry.set_readers(&sample.repository, &[&sample.subject])?;
             let artifact = Artifact::from_files(&[(SEEDED_FILE, contents(&sample.repository).as_bytes())])?;
-            let pushed = registry.push(&sample.repository, &sample.tag, &artifact).await?;
-            let revision = format!("{}@{}", sample.tag, pushed.digest);
+            let mut revision = String::new();
+            for tag in &sample.tags {
+                // Of each tag another digest.
+                let artifact = artifact.clone().annotate(VERSION, tag);
+                let pushed = registry.push(&sample.repository, tag, &artifact).await?;
+                revision = format!("{tag}@{}", pushed.digest);
+            }
             self.revisions.insert(sample.repository.clone(), revision);
         }
         Ok(())
@@ -91,7 +99,7 @@ impl Registries {
         format!("{}{}", self.tokens.ca_pem(), self.certificates.ca_pem())
     }
 
-    /// The revision a repository was seeded with, `<tag>@<digest>`.
+    /// What the owner of a repository must come to, `<tag>@<digest>` of the last of its tags.
     pub fn revision(&self, repository: &str) -> Option<&str> {
         self.revisions.get(repository).map(String::as_str)
     }

@@ -79,8 +79,8 @@ impl Stage {
         let registries = self
             .registries
             .insert(Registries::start(options.trust, issuers, ca.pem())?);
-        registries.seed(&samples.repositories).await?;
-        let owners = samples.repositories.iter().filter(|it| it.is_owner()).count();
+        registries.seed(&samples.askers).await?;
+        let owners = samples.askers.iter().filter(|it| it.is_owner()).count();
         self.step(&format!(
             "pushed an artifact for each of {owners} tenants; each may read its own"
         ));
@@ -115,9 +115,8 @@ impl Stage {
     async fn judge(&self, samples: &Samples, options: &Options) -> Result<Outcome> {
         let client = self.site()?.access().client().await?;
         let registries = self.registries.as_ref().context("there are no registries")?;
-        let verdicts = samples.repositories.iter().map(async |sample| {
-            let status = verdict::settle(client.clone(), sample, options.patience).await;
-            let verdict = verdict::judge(sample, status, registries).await?;
+        let verdicts = samples.askers.iter().map(async |sample| {
+            let verdict = verdict::judge(&client, sample, registries, options.patience).await?;
             self.step(&format!("{}: Ready={}", verdict.object, verdict.ready.0));
             anyhow::Ok(verdict)
         });

@@ -65,13 +65,7 @@ fn name(verdict: &Verdict) -> &str {
 
 fn details(verdict: &Verdict) -> Vec<(&'static str, String)> {
     let mut details = vec![(REGISTRY_SAW, verdict.seen.to_string())];
-    if let Some(artifact) = &verdict.artifact {
-        details.push(("revision", artifact.revision.clone()));
-        details.push(("artifact", artifact.url.clone()));
-    }
-    if let Some(size) = verdict.fetched {
-        details.push(("fetched", format!("{size} bytes, digest checked")));
-    }
+    details.extend(verdict.got.iter().cloned());
     if verdict.ready.0 != "True" {
         details.push(("message", verdict.ready.1.clone()));
     }
@@ -108,8 +102,7 @@ mod tests {
             credential: CredentialKind::SpiffeJwt,
             subject: Some("spiffe://example.org/x".to_owned()),
             seen: seen("spiffe://example.org/x", &[403]),
-            artifact: None,
-            fetched: None,
+            got: Vec::new(),
             ready: ("False".to_owned(), "403, no".to_owned()),
             deviations: Vec::new(),
         };

@@ -1,21 +1,25 @@
-//! What became of each sample: its status, what the registry's access log says about it, its artifact as it is served;
-//! and every point in which that is not what a mark for one object must lead to.
+//! What became of each sample: its status, what the registry's access log says about it, its artifact as it is served or the
+//! tag that its policy selected; and every point in which that is not what a mark for one object must lead to.
 
-use std::{io::Read, time::Duration};
+use std::{fmt::Debug, io::Read, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
-use kube::{Api, Client, runtime::watcher::watch_object};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Client, Resource, runtime::watcher::watch_object};
 use mintmark_api::{
     artifact::Artifact,
-    condition,
-    credential::CredentialKind,
-    oci_repository::{OciRepository, OciRepositoryStatus},
+    condition::{self, Condition},
+    credential::{CredentialKind, CredentialStatus},
+    image_policy::{ImagePolicy, ImagePolicyStatus},
+    image_repository::ImageRepository,
+    oci_repository::OciRepository,
 };
+use serde::de::DeserializeOwned;
 
 use super::{
     registries::{Registries, SEEDED_FILE, contents},
-    samples::Sample,
+    samples::{Sample, Wants},
 };
 use crate::{digest, registry::AccessEntry};
 
@@ -33,10 +37,8 @@ pub struct Verdict {
     pub subject: Option<String>,
     /// Subject, kind of identity and answers, by the registry's access log.
     pub seen: Seen,
-    /// `status.artifact`.
-    pub artifact: Option<Artifact>,
-    /// Bytes of the artifact as fetched from its URL, once they had the digest of the status.
-    pub fetched: Option<usize>,
+    /// What the object got, in words: name and value.
+    pub got: Vec<(&'static str, String)>,
     /// Status and message of the condition Ready.
     pub ready: (String, String),
     /// What is not as it must be, in whole sentences.
@@ -71,21 +73,85 @@ impl Seen {
     }
 }
 
-/// Waits on a watch until Ready has the wanted status for the current generation, for at most `patience`; returns the
-/// status as it was last seen.
-pub async fn settle(client: Client, sample: &Sample, patience: Duration) -> OciRepositoryStatus {
+/// Waits for a sample, at most for `patience`, and compares everything that can be seen of it with what it must be.
+pub async fn judge(client: &Client, sample: &Sample, registries: &Registries, patience: Duration) -> Result<Verdict> {
+    match &sample.wants {
+        Wants::Artifact => judge_pull(client, sample, registries, patience).await,
+        Wants::Tags { policy } => judge_image(client, sample, policy, registries, patience).await,
+    }
+}
+
+async fn judge_pull(client: &Client, sample: &Sample, registries: &Registries, patience: Duration) -> Result<Verdict> {
     let wanted = if sample.is_owner() { "True" } else { "False" };
-    let api: Api<OciRepository> = Api::namespaced(client, &sample.namespace);
-    let mut last = OciRepositoryStatus::default();
+    let is_settled = |object: &OciRepository| {
+        let status = object.status.as_ref();
+        status.is_some_and(|it| is_ready(&it.conditions, object.metadata.generation, wanted))
+    };
+    let object = settle(client, &sample.namespace, &sample.name, patience, is_settled).await;
+    let status = object.and_then(|object| object.status).unwrap_or_default();
+    let mut verdict = Verdict::new(sample, &status.conditions, status.credential, registries)?;
+    if sample.is_owner() {
+        verdict.compare_owner();
+        let revision = registries.revision(&sample.repository);
+        verdict.compare_artifact(sample, status.artifact, revision).await;
+    } else {
+        verdict.compare_intruder(status.artifact.is_some());
+    }
+    Ok(verdict)
+}
+
+async fn judge_image(
+    client: &Client,
+    sample: &Sample,
+    policy: &str,
+    registries: &Registries,
+    patience: Duration,
+) -> Result<Verdict> {
+    let is_scanned = |object: &ImageRepository| {
+        let status = object.status.as_ref();
+        status.is_some_and(|it| is_ready(&it.conditions, object.metadata.generation, "True"))
+    };
+    let is_selected = |object: &ImagePolicy| {
+        let status = object.status.as_ref();
+        status.is_some_and(|it| is_ready(&it.conditions, object.metadata.generation, "True"))
+    };
+    let (image, selection) = tokio::join!(
+        settle(client, &sample.namespace, &sample.name, patience, is_scanned),
+        settle(client, &sample.namespace, policy, patience, is_selected),
+    );
+    let status = image.and_then(|object| object.status).unwrap_or_default();
+    let mut verdict = Verdict::new(sample, &status.conditions, status.credential, registries)?;
+    verdict.compare_owner();
+    let tags = status.last_scan_result.map(|result| result.tag_count);
+    verdict.compare_tags(tags, sample.tags.len());
+    let selection = selection.and_then(|object| object.status).unwrap_or_default();
+    let address = registries.address(&sample.host).unwrap_or_default();
+    let wanted = registries
+        .revision(&sample.repository)
+        .map(|revision| format!("{address}/{}:{revision}", sample.repository));
+    verdict.compare_selection(policy, &selection, wanted.as_deref());
+    Ok(verdict)
+}
+
+/// Waits on a watch until the object is settled, for at most `patience`; returns it as it was last seen.
+async fn settle<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    patience: Duration,
+    is_settled: impl Fn(&K) -> bool,
+) -> Option<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let mut last = None;
     let settled = async {
-        let mut objects = std::pin::pin!(watch_object(api, &sample.name));
+        let mut objects = std::pin::pin!(watch_object(api, name));
         while let Some(object) = objects.next().await {
             // Errors of the watch are retried by it.
             let Ok(Some(object)) = object else { continue };
-            let generation = object.metadata.generation;
-            last = object.status.unwrap_or_default();
-            let ready = last.conditions.iter().find(|it| it.type_ == condition::READY);
-            if ready.is_some_and(|it| it.status == wanted && it.observed_generation == generation) {
+            if is_settled(last.insert(object)) {
                 return;
             }
         }
@@ -95,35 +161,43 @@ pub async fn settle(client: Client, sample: &Sample, patience: Duration) -> OciR
     last
 }
 
-/// Compares everything that can be seen of a sample with what it must be.
-pub async fn judge(sample: &Sample, status: OciRepositoryStatus, registries: &Registries) -> Result<Verdict> {
-    let entries = registries.asked(&sample.host, &sample.repository)?;
-    let ready = status.conditions.iter().find(|it| it.type_ == condition::READY);
-    let mut verdict = Verdict {
-        object: sample.id(),
-        credential: sample.credential,
-        subject: status.credential.map(|it| it.subject),
-        seen: Seen::of(&entries, &sample.subject),
-        artifact: status.artifact,
-        fetched: None,
-        ready: ready.map_or_else(
-            || ("Unknown".to_owned(), "no pass has ended".to_owned()),
-            |it| (it.status.clone(), it.message.clone()),
-        ),
-        deviations: Vec::new(),
-    };
-    verdict.compare_identity(sample);
-    if sample.is_owner() {
-        verdict
-            .compare_owner(sample, registries.revision(&sample.repository))
-            .await;
-    } else {
-        verdict.compare_intruder();
-    }
-    Ok(verdict)
+/// Whether Ready has the wanted status for this generation.
+fn is_ready(conditions: &[Condition], generation: Option<i64>, wanted: &str) -> bool {
+    let ready = conditions.iter().find(|it| it.type_ == condition::READY);
+    ready.is_some_and(|it| it.status == wanted && it.observed_generation == generation)
+}
+
+/// Status and message of Ready.
+fn ready_of(conditions: &[Condition]) -> (String, String) {
+    let ready = conditions.iter().find(|it| it.type_ == condition::READY);
+    ready.map_or_else(
+        || ("Unknown".to_owned(), "no pass has ended".to_owned()),
+        |it| (it.status.clone(), it.message.clone()),
+    )
 }
 
 impl Verdict {
+    /// Who the object was and whom the registry saw; compares only that.
+    fn new(
+        sample: &Sample,
+        conditions: &[Condition],
+        credential: Option<CredentialStatus>,
+        registries: &Registries,
+    ) -> Result<Self> {
+        let entries = registries.asked(&sample.host, &sample.repository)?;
+        let mut verdict = Self {
+            object: sample.id(),
+            credential: sample.credential,
+            subject: credential.map(|it| it.subject),
+            seen: Seen::of(&entries, &sample.subject),
+            got: Vec::new(),
+            ready: ready_of(conditions),
+            deviations: Vec::new(),
+        };
+        verdict.compare_identity(sample);
+        Ok(verdict)
+    }
+
     fn deviates(&mut self, what: impl AsRef<str>) {
         self.deviations.push(format!("{}: {}", self.object, what.as_ref()));
     }
@@ -152,16 +226,21 @@ impl Verdict {
         });
     }
 
-    async fn compare_owner(&mut self, sample: &Sample, revision: Option<&str>) {
+    fn compare_owner(&mut self) {
         self.expect(self.ready.0 == "True", |it| {
             format!("Ready is {}: {}", it.ready.0, it.ready.1)
         });
         self.expect(self.seen.statuses.contains(&200), |_| {
             "the registry gave it nothing".to_owned()
         });
-        let Some(artifact) = self.artifact.clone() else {
+    }
+
+    async fn compare_artifact(&mut self, sample: &Sample, artifact: Option<Artifact>, revision: Option<&str>) {
+        let Some(artifact) = artifact else {
             return self.deviates("it has no artifact");
         };
+        self.got.push(("revision", artifact.revision.clone()));
+        self.got.push(("artifact", artifact.url.clone()));
         self.expect(Some(artifact.revision.as_str()) == revision, |_| {
             format!(
                 "its revision is {} and not {}",
@@ -170,19 +249,45 @@ impl Verdict {
             )
         });
         match fetch(&artifact, &sample.repository).await {
-            Ok(size) => self.fetched = Some(size),
+            Ok(size) => self.got.push(("fetched", format!("{size} bytes, digest checked"))),
             Err(error) => self.deviates(format!("{error:#}")),
         }
     }
 
-    fn compare_intruder(&mut self) {
+    fn compare_tags(&mut self, count: Option<i64>, wanted: usize) {
+        let Some(count) = count else {
+            return self.deviates("it has no tags");
+        };
+        self.got.push(("tags", count.to_string()));
+        self.expect(usize::try_from(count) == Ok(wanted), |_| {
+            format!("it has {count} tags and not {wanted}")
+        });
+    }
+
+    /// `wanted`: name, tag and digest of an image.
+    fn compare_selection(&mut self, policy: &str, status: &ImagePolicyStatus, wanted: Option<&str>) {
+        let Some(latest) = &status.latest_ref else {
+            let (ready, message) = ready_of(&status.conditions);
+            return self.deviates(format!(
+                "its policy {policy} selected nothing, Ready is {ready}: {message}"
+            ));
+        };
+        let selected = format!("{}:{}@{}", latest.name, latest.tag, latest.digest);
+        self.expect(Some(selected.as_str()) == wanted, |_| {
+            format!(
+                "its policy {policy} selected {selected} and not {}",
+                wanted.unwrap_or("nothing")
+            )
+        });
+        self.got.push(("selected", selected));
+    }
+
+    fn compare_intruder(&mut self, has_artifact: bool) {
         let refused = self.ready.0 == "False" && self.ready.1.contains("403");
         self.expect(refused, |it| {
             format!("Ready is {} and not False with a 403: {}", it.ready.0, it.ready.1)
         });
-        self.expect(self.artifact.is_none(), |_| {
-            "it got an artifact that is not its own".to_owned()
-        });
+        self.expect(!has_artifact, |_| "it got an artifact that is not its own".to_owned());
         let only_refusals = !self.seen.statuses.is_empty() && self.seen.statuses.iter().all(|&status| status == 403);
         self.expect(only_refusals, |it| {
             format!("the registry did not answer 403 alone but {}", it.seen)
@@ -249,8 +354,7 @@ mod tests {
             credential: CredentialKind::SpiffeJwt,
             subject: Some("intruder".to_owned()),
             seen: Seen::of(&[entry("intruder", "bearer", status)], "intruder"),
-            artifact: None,
-            fetched: None,
+            got: Vec::new(),
             ready: ("False".to_owned(), message.to_owned()),
             deviations: Vec::new(),
         }
@@ -259,7 +363,7 @@ mod tests {
     #[test]
     fn an_intruder_must_be_known_and_refused() {
         let mut as_it_must_be = refused(403, "not authorised (403)");
-        as_it_must_be.compare_intruder();
+        as_it_must_be.compare_intruder(false);
         assert_eq!(as_it_must_be.deviations, Vec::<String>::new());
         for (mut other, what) in [
             (
@@ -268,7 +372,7 @@ mod tests {
             ),
             (refused(200, "not authorised (403)"), "did not answer 403 alone"),
         ] {
-            other.compare_intruder();
+            other.compare_intruder(false);
             assert!(
                 other.deviations.iter().any(|it| it.contains(what)),
                 "{:?}",
