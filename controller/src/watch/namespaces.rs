@@ -2,7 +2,7 @@
 //! alone. Needs list and watch on namespaces.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -60,7 +60,7 @@ impl Namespaces {
 
     /// Takes in an event. Returns the namespaces whose labels are other ones than before. `listed` are those of the list
     /// under way.
-    fn handle(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut Vec<String>) -> Vec<String> {
+    fn handle(&self, event: Event<PartialObjectMeta<Namespace>>, listed: &mut HashSet<String>) -> Vec<String> {
         let changed = |namespace: PartialObjectMeta<Namespace>| {
             let name = namespace.name_any();
             let is_news = self.set(&name, Some(namespace.metadata.labels.unwrap_or_default()));
@@ -72,7 +72,7 @@ impl Namespaces {
                 Vec::new()
             }
             Event::InitApply(namespace) => {
-                listed.push(namespace.name_any());
+                listed.insert(namespace.name_any());
                 changed(namespace)
             }
             Event::InitDone => {
@@ -98,7 +98,7 @@ impl Namespaces {
     pub async fn watch(&self, client: Client, on_change: impl Fn(&str)) {
         let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
         let mut events = std::pin::pin!(watch_events(api, kube::runtime::watcher::Config::default()));
-        let mut listed = Vec::new();
+        let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
@@ -125,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn only_other_labels_are_news() {
         let namespaces = Namespaces::default();
-        let mut listed = Vec::new();
+        let mut listed = HashSet::new();
         let mut handle = |event| namespaces.handle(event, &mut listed);
         handle(Event::Init);
         assert_eq!(handle(Event::InitApply(namespace("a", "x"))), ["a"]);
