@@ -6,7 +6,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use crate::watch::{ObjectKey, Queue};
+use kube::ResourceExt;
+use mintmark_api::image_repository::ImageRepository;
+
+use crate::{
+    reconcile::context::generation,
+    watch::{ObjectKey, Queue},
+};
 
 /// The policies of each repository.
 #[derive(Debug, Default)]
@@ -19,20 +25,24 @@ pub struct Dependents {
 struct Inner {
     policies: HashMap<ObjectKey, HashSet<ObjectKey>>,
     repositories: HashMap<ObjectKey, ObjectKey>,
-    /// The repositories that had a pass in this process.
+    /// The last pass over each repository in this process.
     passed: HashMap<ObjectKey, Passed>,
 }
 
-/// The newest of a repository that a pass was made over.
-#[derive(Debug)]
-struct Passed {
+/// Over which object, and which of its specs, a pass went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
     uid: Box<str>,
     generation: i64,
 }
 
 impl Passed {
-    fn covers(&self, uid: &str, generation: i64) -> bool {
-        *self.uid == *uid && self.generation >= generation
+    /// A pass over `repository` as it is.
+    pub fn over(repository: &ImageRepository) -> Self {
+        Self {
+            uid: repository.uid().unwrap_or_default().into(),
+            generation: generation(repository),
+        }
     }
 }
 
@@ -82,28 +92,31 @@ impl Dependents {
         self.lock().forget(policy);
     }
 
-    /// A pass over this generation of the repository of this UID ended. Its policies have to look if its tags are other ones
-    /// than before, or if it was the first one.
-    pub fn passed(&self, repository: &ObjectKey, uid: &str, generation: i64, has_changed: bool) {
+    /// A pass over the repository ended. Its policies have to look if its tags are other ones than before, or if it was the
+    /// first one over this object or its spec.
+    pub fn passed(&self, repository: &ObjectKey, pass: Passed, has_changed: bool) {
         let mut inner = self.lock();
-        let held = inner.passed.get(repository);
-        let is_first = held.is_none_or(|held| !held.covers(uid, generation));
+        let is_first = inner.passed.get(repository) != Some(&pass);
         if is_first {
-            let uid = uid.into();
-            inner.passed.insert(repository.clone(), Passed { uid, generation });
+            inner.passed.insert(repository.clone(), pass);
         }
         if is_first || has_changed {
             self.push(inner.policies.get(repository).into_iter().flatten());
         }
     }
 
-    /// Whether the repository of this UID had a pass in this process since it has this generation.
-    pub(super) fn has_passed(&self, repository: &ObjectKey, uid: &str, generation: i64) -> bool {
+    /// The tags that are stored for the repository are known while a pass over it, which may take long, goes on. Its policies
+    /// have to look if none has ended yet.
+    pub fn known(&self, repository: &ObjectKey) {
         let inner = self.lock();
-        inner
-            .passed
-            .get(repository)
-            .is_some_and(|held| held.covers(uid, generation))
+        if !inner.passed.contains_key(repository) {
+            self.push(inner.policies.get(repository).into_iter().flatten());
+        }
+    }
+
+    /// Whether such a pass was the last over the repository in this process.
+    pub(super) fn has_passed(&self, repository: &ObjectKey, pass: &Passed) -> bool {
+        self.lock().passed.get(repository) == Some(pass)
     }
 
     /// The repository is gone.
@@ -175,35 +188,42 @@ mod tests {
         assert!(woken(|dependents| dependents.wake(&key("b", "app"))).is_empty());
     }
 
+    fn over(uid: &str, generation: i64) -> Passed {
+        Passed {
+            uid: uid.into(),
+            generation,
+        }
+    }
+
     #[tokio::test]
     async fn a_pass_over_the_repository_is_told_when_it_is_the_first_or_changed_the_tags() {
         let app = key("images", "app");
         let both = ["a/foreign", "images/own"];
-        assert_eq!(woken(|dependents| dependents.passed(&app, "u", 1, false)), both);
-        let known = |dependents: &Dependents| {
-            let (uid, generation) = ("u".into(), 1);
-            let mut inner = dependents.inner.lock().unwrap();
-            inner.passed.insert(app.clone(), Passed { uid, generation });
+        assert_eq!(woken(|dependents| dependents.passed(&app, over("u", 1), false)), both);
+        let after_another = |pass: Passed, has_changed: bool| {
+            woken(|dependents| {
+                dependents.lock().passed.insert(app.clone(), over("u", 1));
+                dependents.passed(&app, pass.clone(), has_changed);
+                assert!(dependents.has_passed(&app, &pass));
+            })
         };
-        let quiet = |dependents: &Dependents| {
+        assert!(after_another(over("u", 1), false).is_empty());
+        assert_eq!(after_another(over("u", 1), true), both);
+        assert_eq!(after_another(over("u", 2), false), both, "another spec");
+        assert_eq!(after_another(over("v", 1), false), both, "another object");
+    }
+
+    #[tokio::test]
+    async fn tags_that_are_known_before_the_first_pass_ends_are_told() {
+        let app = key("images", "app");
+        assert_eq!(woken(|dependents| dependents.known(&app)), ["a/foreign", "images/own"]);
+        let later = |dependents: &Dependents| {
+            dependents.lock().passed.insert(app.clone(), over("u", 1));
+            dependents.known(&app);
             dependents.repository_gone(&app);
-            known(dependents);
-            dependents.passed(&app, "u", 1, false);
-            assert!(dependents.has_passed(&app, "u", 1) && !dependents.has_passed(&app, "other", 1));
-            assert!(!dependents.has_passed(&app, "u", 2));
+            assert!(!dependents.has_passed(&app, &over("u", 1)));
         };
-        assert!(woken(quiet).is_empty());
-        let changed = |dependents: &Dependents| {
-            known(dependents);
-            dependents.passed(&app, "u", 1, true);
-        };
-        assert_eq!(woken(changed), both);
-        let edited = |dependents: &Dependents| {
-            known(dependents);
-            dependents.passed(&app, "u", 2, false);
-            assert!(dependents.has_passed(&app, "u", 2));
-        };
-        assert_eq!(woken(edited), both);
+        assert!(woken(later).is_empty());
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use mintmark_api::{
     image_repository::ImageRepository,
 };
 
-pub use dependents::Dependents;
+pub use dependents::{Dependents, Passed};
 pub use validate::ValidatedImagePolicy;
 
 use super::{Context, Pass, Reconciled};

@@ -30,7 +30,8 @@ use crate::{
 /// How long a pass waits for the labels of namespaces when the process starts.
 const LABELS_PATIENCE: Duration = Duration::from_secs(10);
 
-/// One pass over `object`; none while the repository's first pass in this process is still to come, which has this one follow.
+/// One pass over `object`; none while the repository's first pass, in this process or over its spec, is still to come and no tags
+/// of its image are known: that pass has this one follow.
 pub(super) async fn run(
     ctx: &Context<ImagePolicy>,
     key: &ObjectKey,

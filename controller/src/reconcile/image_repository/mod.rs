@@ -12,7 +12,6 @@ mod validate;
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
 use mintmark_api::{
     annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::{READY, reason},
@@ -21,7 +20,10 @@ use mintmark_api::{
 
 pub use validate::ValidatedImageRepository;
 
-use super::{Context, Pass, Reconciled, StepError, context::generation, image_policy::Dependents};
+use super::{
+    Context, Pass, Reconciled, StepError,
+    image_policy::{Dependents, Passed},
+};
 use crate::{
     artifact::{Record, Storage},
     notify::Action,
@@ -109,8 +111,9 @@ impl Reconciled for ImageRepository {
 
     async fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> Option<Pass<Self>> {
         let pass = pass::run(ctx, key, object).await;
-        let (uid, dependents) = (object.uid().unwrap_or_default(), &ctx.own.dependents);
-        dependents.passed(key, &uid, generation(object), pass.found.has_changed);
+        ctx.own
+            .dependents
+            .passed(key, Passed::over(object), pass.found.has_changed);
         Some(pass)
     }
 

@@ -9,7 +9,7 @@ use mintmark_api::{condition::reason, image_repository::ImageRepository};
 
 use super::{Found, ValidatedImageRepository, blocking, failure, scan, status};
 use crate::{
-    artifact::{self, Binding, Standing},
+    artifact::{self, Binding, Record, Standing},
     reconcile::{
         Context, Outcome, Pass, StepError,
         access::{Door, Identity},
@@ -89,6 +89,9 @@ async fn look(
     match due(&wanted, &standing, Timestamp::now()) {
         Due::In(left) => pass.interval = Some(left),
         Due::Now(why) => {
+            if pass.found.record.is_some() {
+                ctx.own.dependents.known(key);
+            }
             drift.known(format!("scanning: {why}"));
             let scan = Scan {
                 ctx,
@@ -135,8 +138,10 @@ impl Scan<'_> {
         };
         pass.credential = door.credential();
         let record = scanned?;
-        let before = pass.found.record.as_ref().map(|before| &before.revision);
-        pass.found.has_changed = before != Some(&record.revision);
+        // Of another image the same tags are other ones.
+        let is_same =
+            |before: &Arc<Record>| before.revision == record.revision && before.binding.url == record.binding.url;
+        pass.found.has_changed = !pass.found.record.as_ref().is_some_and(is_same);
         pass.found.record = Some(record);
         Ok(())
     }

@@ -82,6 +82,20 @@ impl Fixture {
 }
 
 #[test]
+fn looking_at_what_is_stored_changes_nothing_and_trusts_no_file_before_its_owners_pass() {
+    let mut fixture = Fixture::new();
+    fixture.begin("u");
+    let saved = fixture.save("u", &list(&["1", "2"]));
+    let current = |fixture: &Fixture, uid: &str| fixture.store.storage().current(&fixture.key, uid);
+    assert_eq!(current(&fixture, "u"), Some(saved.clone()));
+    assert_eq!(current(&fixture, "another"), None);
+    fixture.restart();
+    assert_eq!(current(&fixture, "u"), None);
+    assert!(matches!(fixture.begin("u"), Standing::Stored(_)));
+    assert_eq!(current(&fixture, "u"), Some(saved));
+}
+
+#[test]
 fn tags_are_found_again_also_after_a_restart() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.begin("u"), Standing::Absent);

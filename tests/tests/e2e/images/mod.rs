@@ -7,6 +7,7 @@ mod policies;
 mod policy_access;
 mod policy_crowd;
 mod policy_image;
+mod policy_repository;
 mod quiet;
 mod restart;
 mod scans;
