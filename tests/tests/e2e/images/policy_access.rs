@@ -14,6 +14,7 @@ use mintmark_hack::registry::Artifact;
 use mintmark_tests::{
     env::{AUDIENCE, Env, condition},
     fault_registry::FaultRegistry,
+    http::until,
     objects::Objects,
 };
 use serde_json::{Value, json};
@@ -141,6 +142,43 @@ async fn access_is_granted_and_withdrawn_while_everything_runs() -> Result<()> {
         .edit("image", json!({"accessFrom": {"namespaceSelectors": [{}]}}))
         .await?;
     scene.selected("1.1.0").await
+}
+
+/// Access is asked for before the registry is, in every pass.
+#[tokio::test]
+async fn whoever_is_not_let_in_any_more_looks_no_digest_up() -> Result<()> {
+    let scene = Scene::new().await?;
+    let _controller = scene.env.controller(&["--requeue-dependency=1s"]).await?;
+    scene.label(Some("x")).await?;
+    scene.repository(from_team("x")).await?;
+    let spec = json!({"imageRepositoryRef": {"name": "image", "namespace": scene.images},
+        "policy": {"semver": {"range": "*"}}, "digestReflectionPolicy": "Always", "interval": "1s"});
+    scene.policies().create("image", spec).await?;
+    scene.selected("1.0.0").await?;
+    let looks = || {
+        let requests = scene.registry.requests();
+        let looks = requests
+            .iter()
+            .filter(|request| request.path().ends_with("/manifests/1.0.0"));
+        looks.count()
+    };
+    let first = looks();
+    until("it looks again and again", || async { Ok(looks() >= first + 2) }).await?;
+
+    scene.label(None).await?;
+    scene.denied("image").await?;
+    let (last, passes) = (looks(), scene.policies().passes("image").await?);
+    until("three more passes", || async {
+        Ok(scene.policies().passes("image").await? >= passes + 3)
+    })
+    .await?;
+    assert_eq!(looks(), last);
+    // That it is not let in is told when it begins.
+    scene.label(Some("x")).await?;
+    scene.selected("1.0.0").await?;
+    scene.env.repeated_event(&scene.apps, "image", "Succeeded", 2).await?;
+    assert_eq!(scene.env.told(&scene.apps, "image", "AccessDenied").await?, 1);
+    Ok(())
 }
 
 #[tokio::test]
