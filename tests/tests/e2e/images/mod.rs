@@ -27,7 +27,7 @@ fn result(object: &ImageRepository) -> Result<ScanResult> {
 fn text(tags: &[&str]) -> String {
     let mut tags = tags.to_vec();
     tags.sort_unstable();
-    tags.iter().rev().map(|tag| format!("{tag}\n")).collect()
+    tags.iter().rev().flat_map(|tag| [*tag, "\n"]).collect()
 }
 
 /// `status.lastScanResult.revision` of these tags.

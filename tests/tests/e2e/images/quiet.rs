@@ -35,7 +35,7 @@ async fn a_pass_before_its_time_asks_nobody() -> Result<()> {
         .controller(&["--interval-jitter-percentage=90", "--min-interval=100ms"])
         .await?;
     let token = json!({"credential": "ServiceAccountToken", "audiences": [AUDIENCE], "serviceAccountName": "puller"});
-    let objects = [
+    let objects = vec![
         quiet(&env, "open", json!({})),
         quiet(&env, "jwt", json!({"credential": "SpiffeJWT", "audiences": [AUDIENCE]})),
         quiet(&env, "account", token),

@@ -211,7 +211,7 @@ async fn failures_keep_what_was_found() -> Result<()> {
     assert!(why.starts_with(&begin), "{why}");
     let line = found(&scene, 1, &tags, DEFAULT);
     let seen = failed(&line, 2, "scanning: new image name", "ReadOperationFailed", &why);
-    scene.statuses("404", &[seen.clone()]).await?;
+    scene.statuses("404", std::slice::from_ref(&seen)).await?;
     scene
         .posts("404", &[post("error", "ReadOperationFailed", &why)])
         .await?;
