@@ -6,8 +6,10 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
+use mintmark_api::{image_policy::ImagePolicy, image_repository::ImageRepository};
 use mintmark_hack::{
     cluster::{Cluster, ClusterOptions},
+    controller::Controller,
     registry::Artifact,
 };
 use mintmark_tests::{
@@ -16,13 +18,45 @@ use mintmark_tests::{
 };
 use serde_json::json;
 
-/// Flux's own definition, as a write over the one that is served.
-fn flux(served: &CustomResourceDefinition) -> Result<CustomResourceDefinition> {
-    let mut crd: CustomResourceDefinition = serde_json::from_str(include_str!("../../../api/tests/flux-1.9.1.json"))?;
-    crd.metadata
-        .resource_version
-        .clone_from(&served.metadata.resource_version);
-    Ok(crd)
+/// A definition that can be replaced by Flux's and put back.
+struct Definition {
+    api: Api<CustomResourceDefinition>,
+    name: &'static str,
+    ours: CustomResourceDefinition,
+}
+
+impl Definition {
+    async fn of(env: &Env, name: &'static str) -> Result<Self> {
+        let api: Api<CustomResourceDefinition> = Api::all(env.client.clone());
+        let ours = api.get(name).await?;
+        Ok(Self { api, name, ours })
+    }
+
+    /// Writes Flux's own definition over the one that is served.
+    async fn replace(&self, flux: &str) -> Result<()> {
+        let mut flux: CustomResourceDefinition = serde_json::from_str(flux)?;
+        flux.metadata
+            .resource_version
+            .clone_from(&self.ours.metadata.resource_version);
+        self.api.replace(self.name, &PostParams::default(), &flux).await?;
+        Ok(())
+    }
+
+    /// Applies ours again.
+    async fn restore(self) -> Result<()> {
+        let mut ours = self.ours;
+        ours.metadata.resource_version = None;
+        ours.metadata.managed_fields = None;
+        ours.metadata.uid = None;
+        let params = PatchParams::apply("test").force();
+        self.api.patch(self.name, &params, &Patch::Apply(&ours)).await?;
+        Ok(())
+    }
+}
+
+async fn metric(controller: &Controller, line: &str) -> Result<bool> {
+    let metrics = reqwest::get(controller.ports().metrics_url()).await?.text().await?;
+    Ok(metrics.contains(line))
 }
 
 #[tokio::test]
@@ -48,14 +82,13 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
     let before = env.ready(&tenant, "app").await?;
     env.ready(&tenant, "open").await?;
 
-    let crds: Api<CustomResourceDefinition> = Api::all(env.client.clone());
-    let name = "ocirepositories.source.toolkit.fluxcd.io";
-    let ours = crds.get(name).await?;
-    crds.replace(name, &PostParams::default(), &flux(&ours)?).await?;
+    let definition = Definition::of(&env, "ocirepositories.source.toolkit.fluxcd.io").await?;
+    definition
+        .replace(include_str!("../../../api/tests/flux-1.9.1.json"))
+        .await?;
     until_status(&controller.ports().ready_url(), 503).await?;
-    until("the metric says so", || async {
-        let metrics = reqwest::get(controller.ports().metrics_url()).await?.text().await?;
-        Ok(metrics.contains("mintmark_crd_compatible{kind=\"OCIRepository\"} 0"))
+    until("the metric says so", || {
+        metric(&controller, "mintmark_crd_compatible{kind=\"OCIRepository\"} 0")
     })
     .await?;
 
@@ -68,8 +101,7 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
     let open = env.patch(&tenant, "open", request).await?;
     let pulls = || Ok::<_, anyhow::Error>(registry.access_log()?.len() - touched);
     until("both objects are overdue, or one is pulled", || async {
-        let metrics = reqwest::get(controller.ports().metrics_url()).await?.text().await?;
-        Ok(metrics.contains("mintmark_queue_depth{kind=\"OCIRepository\"} 2") || pulls()? > 0)
+        Ok(metric(&controller, "mintmark_queue_depth{kind=\"OCIRepository\"} 2").await? || pulls()? > 0)
     })
     .await?;
     assert_eq!(pulls()?, 0, "nothing may be pulled while the definition is another one");
@@ -82,12 +114,7 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
         );
     }
 
-    let mut restored = ours;
-    restored.metadata.resource_version = None;
-    restored.metadata.managed_fields = None;
-    restored.metadata.uid = None;
-    crds.patch(name, &PatchParams::apply("test").force(), &Patch::Apply(&restored))
-        .await?;
+    definition.restore().await?;
     until_status(&controller.ports().ready_url(), 200).await?;
     env.wait(&tenant, "open", "the pass that was asked for", |object| {
         object
@@ -120,5 +147,75 @@ async fn a_definition_without_our_fields_stops_all_passes_until_ours_returns() -
         before.status.map(|s| s.artifact),
         "the artifact stayed served"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_image_whose_credential_is_pruned_is_neither_listed_nor_looked_up() -> Result<()> {
+    let cluster: &'static Cluster = Box::leak(Box::new(Cluster::start(ClusterOptions::default()).await?));
+    let env = Env::in_cluster(cluster).await?;
+    let controller = env.controller(&[]).await?;
+    let tenant = env.tenant("a").await?;
+    let registry = env.jwt_registry()?;
+    let (images, policies) = (
+        env.objects::<ImageRepository>(&tenant),
+        env.objects::<ImagePolicy>(&tenant),
+    );
+    registry.set_readers("app", &[&images.spiffe_id("image")])?;
+    let artifact = Artifact::from_files(&[("a.yaml", b"1".as_slice())])?;
+    registry.push("app", "v1", &artifact).await?;
+    let credential = json!({"credential": "SpiffeJWT", "audiences": [AUDIENCE]});
+    let mut spec = credential.clone();
+    spec["image"] = registry.url("app").replace("oci://", "").into();
+    spec["insecure"] = true.into();
+    spec["interval"] = "1s".into();
+    images.create("image", spec).await?;
+    let spec = json!({"imageRepositoryRef": {"name": "image"}, "policy": {"alphabetical": {}},
+        "digestReflectionPolicy": "Always", "interval": "1s"});
+    policies.create("policy", spec).await?;
+    images.ready("image").await?;
+    let selected = policies.ready("policy").await?;
+
+    let definition = Definition::of(&env, "imagerepositories.image.toolkit.fluxcd.io").await?;
+    definition
+        .replace(include_str!("../../../api/tests/flux-1.2-imagerepositories.json"))
+        .await?;
+    until_status(&controller.ports().ready_url(), 503).await?;
+    let request = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}});
+    let pruned = images.patch("image", request.clone()).await?;
+    assert!(pruned.spec.credential.is_none(), "the served definition prunes it");
+    policies.patch("policy", request).await?;
+
+    // Both are due every second. The policy's own definition is complete: its pass waits for the repository's.
+    let touched = registry.access_log()?.len();
+    let asked = || Ok::<_, anyhow::Error>(registry.access_log()?.len() - touched);
+    until(
+        "one is overdue and the other waits, or the registry is asked",
+        || async {
+            let image = metric(&controller, "mintmark_queue_depth{kind=\"ImageRepository\"} 1").await?;
+            let policy = metric(&controller, "mintmark_running_passes{kind=\"ImagePolicy\"} 1").await?;
+            Ok(image && policy || asked()? > 0)
+        },
+    )
+    .await?;
+    assert_eq!(asked()?, 0, "nothing may be asked while the definition is another one");
+    let now = policies.get("policy").await?;
+    assert_eq!(
+        now.status.as_ref().and_then(|status| status.latest_ref.clone()),
+        selected.status.and_then(|status| status.latest_ref)
+    );
+    assert_eq!(condition(&now, "Ready").map(|ready| &*ready.status), Some("True"));
+
+    definition.restore().await?;
+    until_status(&controller.ports().ready_url(), 200).await?;
+    // Somebody wrote the object while the field was pruned: it is set again, and all goes on.
+    images.patch("image", json!({"spec": credential})).await?;
+    images.reconcile("image").await?;
+    images.ready("image").await?;
+    policies.reconcile("policy").await?;
+    policies.ready("policy").await?;
+    let anonymous = registry.access_log()?.into_iter().skip(touched);
+    let mut served = anonymous.filter(|entry| entry.kind == "anonymous" && entry.status == 200);
+    assert!(served.next().is_none(), "nothing is served anonymously");
     Ok(())
 }
