@@ -56,6 +56,12 @@ impl Finding {
     }
 }
 
+/// Whether the condition of this type is True.
+pub fn is_true(kind: &str, conditions: &[Condition]) -> bool {
+    let mut conditions = conditions.iter();
+    conditions.any(|condition| condition.type_ == kind && condition.status == status::TRUE)
+}
+
 /// Adds Ready to `findings`: it takes reason and message from the first of the most telling group. `findings` must not
 /// be empty.
 #[must_use]

@@ -13,7 +13,8 @@ mod writers;
 
 use std::fmt::Debug;
 
-use kube::Resource;
+use kube::{Resource, api::ObjectMeta};
+use mintmark_api::annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT};
 use serde::de::DeserializeOwned;
 
 pub use crd::{CrdGuard, CrdState, CrdWatch, definition_state, read_schema};
@@ -25,6 +26,17 @@ pub use referents::{ReferentFollower, ReferentIndex, ReferentKey, ReferentKind, 
 pub use secret::{SecretData, follow_secret};
 pub use signing_secret::{SigningReading, SigningSecretWatch};
 pub use writers::{FIELD_MANAGER, ForeignWrite};
+
+/// Drops what the controller never reads of any kind: above all the copy that `kubectl apply` leaves in an annotation.
+pub fn prune_metadata(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.labels = None;
+    metadata.owner_references = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|name, _| name == RECONCILE_REQUESTED_AT || name.starts_with(EVENT_PREFIX));
+    }
+    metadata.annotations.take_if(|annotations| annotations.is_empty());
+}
 
 /// A repository kind that this controller reconciles.
 pub trait Kind: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {

@@ -16,7 +16,6 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mintmark_api::{
-    annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::READY,
     duration::GoDuration,
     image_policy::{ImagePolicy, ImagePolicyStatus, ImageRef, KIND, PLURAL},
@@ -26,12 +25,12 @@ use mintmark_api::{
 pub use dependents::{Dependents, Passed};
 pub use validate::ValidatedImagePolicy;
 
-use super::{Context, Pass, Reconciled};
+use super::{Context, Pass, Reconciled, conditions::is_true};
 use crate::{
     artifact,
     notify::Action,
     tags::TagLists,
-    watch::{Kind, Namespaces, ObjectKey, OnChange},
+    watch::{Kind, Namespaces, ObjectKey, OnChange, prune_metadata},
 };
 
 impl Kind for ImagePolicy {
@@ -40,14 +39,7 @@ impl Kind for ImagePolicy {
     const REQUIRED_FIELDS: &'static [&'static str] = &[];
 
     fn pruned(mut self) -> Self {
-        let metadata = &mut self.metadata;
-        metadata.managed_fields = None;
-        metadata.labels = None;
-        metadata.owner_references = None;
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.retain(|name, _| name == RECONCILE_REQUESTED_AT || name.starts_with(EVENT_PREFIX));
-        }
-        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        prune_metadata(&mut self.metadata);
         self
     }
 
@@ -65,8 +57,7 @@ impl Kind for ImagePolicy {
     }
 
     fn is_ready(&self) -> Option<bool> {
-        let conditions = &self.status.as_ref()?.conditions;
-        Some(conditions.iter().any(|c| c.type_ == READY && c.status == "True"))
+        Some(is_true(READY, &self.status.as_ref()?.conditions))
     }
 }
 

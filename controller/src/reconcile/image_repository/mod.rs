@@ -13,7 +13,6 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use mintmark_api::{
-    annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
     condition::{READY, reason},
     image_repository::{ImageRepository, ImageRepositoryStatus, KIND, PLURAL},
 };
@@ -22,13 +21,14 @@ pub use validate::ValidatedImageRepository;
 
 use super::{
     Context, Pass, Reconciled, StepError,
+    conditions::is_true,
     image_policy::{Dependents, Passed},
 };
 use crate::{
     artifact::{Record, Storage},
     notify::Action,
     tags::{TagStore, TagStoreError},
-    watch::{Kind, ObjectKey},
+    watch::{Kind, ObjectKey, prune_metadata},
 };
 
 impl Kind for ImageRepository {
@@ -37,14 +37,7 @@ impl Kind for ImageRepository {
     const REQUIRED_FIELDS: &'static [&'static str] = &["credential", "audiences"];
 
     fn pruned(mut self) -> Self {
-        let metadata = &mut self.metadata;
-        metadata.managed_fields = None;
-        metadata.labels = None;
-        metadata.owner_references = None;
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.retain(|name, _| name == RECONCILE_REQUESTED_AT || name.starts_with(EVENT_PREFIX));
-        }
-        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        prune_metadata(&mut self.metadata);
         self
     }
 
@@ -61,8 +54,7 @@ impl Kind for ImageRepository {
     }
 
     fn is_ready(&self) -> Option<bool> {
-        let conditions = &self.status.as_ref()?.conditions;
-        Some(conditions.iter().any(|c| c.type_ == READY && c.status == "True"))
+        Some(is_true(READY, &self.status.as_ref()?.conditions))
     }
 }
 

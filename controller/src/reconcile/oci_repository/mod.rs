@@ -17,8 +17,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use mintmark_api::{
-    annotation::{EVENT_PREFIX, RECONCILE_REQUESTED_AT},
-    condition::reason,
+    condition::{READY, reason},
     credential::CredentialStatus,
     oci_repository::{KIND, OciRepository, OciRepositoryStatus, PLURAL},
 };
@@ -28,11 +27,13 @@ pub use departed::{Departed, run as look_after_departed};
 pub use fetch::Pull;
 pub use validate::{Reference, ValidatedOciRepository};
 
-use super::{Context, Outcome, Pass, Reconciled, StepError, pipeline::lost_its_credential, progress};
+use super::{
+    Context, Outcome, Pass, Reconciled, StepError, conditions::is_true, pipeline::lost_its_credential, progress,
+};
 use crate::{
     artifact::{self, AdvertisedAddress, Record, Storage},
     notify::Action,
-    watch::{Kind, ObjectKey},
+    watch::{Kind, ObjectKey, prune_metadata},
 };
 
 impl Kind for OciRepository {
@@ -41,15 +42,7 @@ impl Kind for OciRepository {
     const REQUIRED_FIELDS: &'static [&'static str] = &["credential", "audiences"];
 
     fn pruned(mut self) -> Self {
-        let metadata = &mut self.metadata;
-        metadata.managed_fields = None;
-        metadata.labels = None;
-        metadata.owner_references = None;
-        // Above all the copy that `kubectl apply` leaves.
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.retain(|name, _| name == RECONCILE_REQUESTED_AT || name.starts_with(EVENT_PREFIX));
-        }
-        metadata.annotations.take_if(|annotations| annotations.is_empty());
+        prune_metadata(&mut self.metadata);
         if let Some(status) = &mut self.status {
             status.conditions.shrink_to_fit();
         }
@@ -70,12 +63,7 @@ impl Kind for OciRepository {
     }
 
     fn is_ready(&self) -> Option<bool> {
-        let conditions = &self.status.as_ref()?.conditions;
-        Some(
-            conditions
-                .iter()
-                .any(|c| c.type_ == mintmark_api::condition::READY && c.status == "True"),
-        )
+        Some(is_true(READY, &self.status.as_ref()?.conditions))
     }
 }
 
