@@ -13,7 +13,7 @@ use mintmark_api::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::DropGuard;
 
-use super::{RunFlags, run::task, settings, tasks};
+use super::{FlagError, RunFlags, run::task, settings, tasks};
 use crate::{
     artifact::{AdvertisedAddress, Storage},
     content::MAX_CONCURRENT_EXTRACTIONS,
@@ -50,6 +50,16 @@ impl EnabledKind {
     /// Those that `--enable-kinds` names, each once.
     pub fn of(flags: &RunFlags) -> BTreeSet<Self> {
         flags.controller.enable_kinds.iter().copied().collect()
+    }
+
+    /// Refuses a choice that cannot work.
+    pub fn check(flags: &RunFlags) -> Result<(), FlagError> {
+        let kinds = Self::of(flags);
+        if kinds.contains(&Self::ImagePolicy) && !kinds.contains(&Self::ImageRepository) {
+            let problem = "ImagePolicy needs ImageRepository: the tags are kept by the process that lists them";
+            return Err(FlagError::new("enable-kinds", problem));
+        }
+        Ok(())
     }
 
     /// Its name in manifests.

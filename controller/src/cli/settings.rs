@@ -147,11 +147,7 @@ pub fn reconcile(flags: &RunFlags, namespace: &str) -> Result<Settings, FlagErro
     if controller.requeue_dependency.is_zero() {
         return Err(FlagError::new("requeue-dependency", "must be longer than 0"));
     }
-    let kinds = EnabledKind::of(flags);
-    if kinds.contains(&EnabledKind::ImagePolicy) && !kinds.contains(&EnabledKind::ImageRepository) {
-        let problem = "ImagePolicy needs ImageRepository: the tags are kept by the process that lists them";
-        return Err(FlagError::new("enable-kinds", problem));
-    }
+    EnabledKind::check(flags)?;
     if flags.registry.max_timeout.is_zero() {
         return Err(FlagError::new("max-timeout", "must be longer than 0"));
     }

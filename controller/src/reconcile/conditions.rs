@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mintmark_api::condition::{
-    MAX_MESSAGE_LEN, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, reason, status,
+    MAX_MESSAGE_LEN, OWNED_BY_IMAGES, READY, RECONCILING, STALLED, SUMMARY_ORDER, is_negative, reason, status,
 };
 
 use super::StepError;
@@ -118,14 +118,15 @@ pub fn failure_of_images(error: &StepError, doing: Option<&str>) -> Vec<Finding>
     vec![other, ready]
 }
 
-/// The findings while a pass over an image kind is under way: Reconciling, and Ready Unknown.
+/// The whole `status.conditions` while a pass over an image kind is under way: Reconciling, and Ready Unknown.
 #[must_use]
-pub fn progress_of_images(message: &str) -> Vec<Finding> {
+pub fn progress_of_images(message: &str, existing: &[Condition], generation: i64, now: Timestamp) -> Vec<Condition> {
     let ready = Finding {
         status: Status::Unknown,
         ..Finding::new(READY, reason::PROGRESSING, message)
     };
-    vec![Finding::new(RECONCILING, reason::PROGRESSING, message), ready]
+    let findings = [Finding::new(RECONCILING, reason::PROGRESSING, message), ready];
+    merge(&findings, existing, &OWNED_BY_IMAGES, generation, now)
 }
 
 /// The whole `status.conditions`: Stalled, Reconciling, Ready, the rest of ours, then other writers' as they were; `owned` are the

@@ -84,6 +84,17 @@ impl<K: Reconciled> Context<K> {
     }
 }
 
+impl<K: Reconciled> Context<K> {
+    /// Waits until the kind's CRD is ours and what is known of the objects was read under it.
+    pub async fn ready(&self) {
+        self.guard.complete().await;
+        // A closed channel means the watch ended, which ends the process.
+        if self.store.synced().wait_for(|synced| *synced).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl<K: Reconciled> Deref for Context<K> {
     type Target = Shared;
 

@@ -183,15 +183,12 @@ impl<K: Reconciled> Drop for Running<K> {
 /// The next due key, while the kind's CRD is ours and what is known of the objects was read under it.
 async fn due<K: Reconciled>(ctx: &Context<K>) -> (ObjectKey, Duration) {
     loop {
-        ctx.guard.complete().await;
-        // A closed channel means the watch ended, which ends the process.
-        if ctx.store.synced().wait_for(|synced| *synced).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        ctx.ready().await;
         K::prepared(ctx).await;
         tokio::select! {
             biased;
             () = ctx.guard.incomplete() => {}
+            () = K::unprepared(ctx) => {}
             next = ctx.queue.next() => return next,
         }
     }

@@ -9,11 +9,11 @@ use mintmark_api::credential::CredentialStatus;
 use mintmark_issuer::SigningSet;
 use serde::Serialize;
 
-use super::{Context, StepError};
+use super::{Context, StepError, context::generation};
 use crate::{
     artifact::{self, Storage},
     notify::Action,
-    watch::{Kind, ObjectKey},
+    watch::{Kind, ObjectKey, requested_at},
 };
 
 /// A kind whose objects are reconciled.
@@ -23,7 +23,7 @@ pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
     /// What passes of this kind work with beside what all do.
     type Own: Send + Sync + 'static;
     /// What a pass found and its status tells.
-    type Found: Send + Sync;
+    type Found: Default + Send + Sync;
     /// What was there before a pass: decides what is announced.
     type Kept: Clone + Default + Debug + Send + Sync + 'static;
 
@@ -40,7 +40,8 @@ pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
     /// Time between passes as the spec has it.
     fn interval(&self) -> Option<Duration>;
 
-    /// One pass. None if the object is left to another controller: nothing of it is written.
+    /// One pass. None if nothing is written and none is planned: the object is left to another controller, or what it waits
+    /// for has it queued.
     fn pass(ctx: &Context<Self>, key: &ObjectKey, object: &Self) -> impl Future<Output = Option<Pass<Self>>> + Send;
 
     /// The status that says what `pass` came to, over what `basis` says now.
@@ -70,6 +71,11 @@ pub trait Reconciled: Kind + Resource<Scope = NamespaceResourceScope> {
     /// Waits until passes may be made, beside what holds for every kind.
     fn prepared(_: &Context<Self>) -> impl Future<Output = ()> + Send {
         std::future::ready(())
+    }
+
+    /// Waits until that is no longer so.
+    fn unprepared(_: &Context<Self>) -> impl Future<Output = ()> + Send {
+        std::future::pending()
     }
 
     /// The object is gone; what all kinds keep of it is forgotten already.
@@ -120,22 +126,42 @@ pub enum Outcome {
     Suspended,
 }
 
-/// `observedGeneration` moves when the spec was acted on or refused for good, never on a retryable failure. One beyond the
-/// `current` generation is of another object of this name, or forged.
-pub fn observes(outcome: &Outcome, current: i64, observed: Option<i64>) -> bool {
-    match outcome {
+/// Notes in a status what a pass over `object` has seen. `observed_generation` moves when the spec was acted on or refused for
+/// good, never on a retryable failure; one beyond the object's is of another object of this name, or forged. `handled` is
+/// `lastHandledReconcileAt`.
+pub fn observe<K: Resource>(
+    object: &K,
+    outcome: &Outcome,
+    observed_generation: &mut Option<i64>,
+    handled: &mut Option<String>,
+) {
+    let current = generation(object);
+    let is_observed = match outcome {
         Outcome::Ready | Outcome::Suspended => true,
-        Outcome::Failed { error, .. } => error.policy.is_stalled() || observed.is_some_and(|seen| seen > current),
+        Outcome::Failed { error, .. } => {
+            error.policy.is_stalled() || observed_generation.is_some_and(|seen| seen > current)
+        }
+    };
+    if is_observed {
+        *observed_generation = Some(current);
+    }
+    if let Some(requested) = requested_at(object) {
+        *handled = Some(requested.to_owned());
     }
 }
 
 impl Outcome {
     /// A failure before it was known what there is to do.
     pub fn failed(error: StepError) -> Self {
+        Self::failed_while(None, error)
+    }
+
+    /// A failure of what was being done.
+    pub fn failed_while(doing: Option<String>, error: StepError) -> Self {
         Self::Failed {
             error,
             outdated: None,
-            doing: None,
+            doing,
         }
     }
 }
@@ -154,4 +180,18 @@ pub struct Pass<K: Reconciled> {
     pub signing: Arc<SigningSet>,
     /// When the next pass is due after a success; none if only a change makes one due.
     pub interval: Option<Duration>,
+}
+
+impl<K: Reconciled> Pass<K> {
+    /// One that has found nothing yet, and leaves the object alone if nothing follows.
+    pub fn begun(ctx: &Context<K>) -> Self {
+        Self {
+            outcome: Outcome::Suspended,
+            found: K::Found::default(),
+            previous: K::Kept::default(),
+            credential: None,
+            signing: ctx.signing.borrow().clone(),
+            interval: None,
+        }
+    }
 }

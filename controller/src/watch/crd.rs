@@ -163,7 +163,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Whether a definition of `OCIRepository` serves our fields.
+/// Whether a definition of kind `K` serves our fields.
 pub fn definition_state<K: Kind>(crd: &Value) -> CrdState {
     schema_state(crd, &K::version(&()), K::REQUIRED_FIELDS)
 }

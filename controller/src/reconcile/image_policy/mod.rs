@@ -134,12 +134,11 @@ impl Reconciled for ImagePolicy {
 
     /// While the definition of the repositories is another project's, or not all of them are known, nothing is decided on them.
     async fn prepared(ctx: &Context<Self>) {
-        let repositories = &ctx.own.repositories;
-        repositories.guard.complete().await;
-        // A closed channel means the watch ended, which ends the process.
-        if repositories.store.synced().wait_for(|synced| *synced).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        ctx.own.repositories.ready().await;
+    }
+
+    async fn unprepared(ctx: &Context<Self>) {
+        ctx.own.repositories.guard.incomplete().await;
     }
 
     fn gone(ctx: &Context<Self>, key: &ObjectKey) {

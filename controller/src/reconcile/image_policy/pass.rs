@@ -39,14 +39,7 @@ pub(super) async fn run(
 ) -> Option<Pass<ImagePolicy>> {
     // The definition may have changed since this pass came due.
     ImagePolicy::prepared(ctx).await;
-    let mut pass = Pass {
-        outcome: Outcome::Suspended,
-        found: None,
-        previous: (),
-        credential: None,
-        signing: ctx.signing.borrow().clone(),
-        interval: None,
-    };
+    let mut pass = Pass::begun(ctx);
     ctx.own.dependents.depend(key, &validate::repository(object));
     if object.spec.suspend {
         return Some(pass);
@@ -55,17 +48,9 @@ pub(super) async fn run(
     pass.outcome = match look(ctx, key, object, &mut pass, &drift).await {
         Ok(Looked::Selected) => Outcome::Ready,
         Ok(Looked::TooEarly) => return None,
-        Err(error) => failed(error, &drift),
+        Err(error) => Outcome::failed_while(drift.message(), error),
     };
     Some(pass)
-}
-
-fn failed(error: StepError, drift: &Drift) -> Outcome {
-    Outcome::Failed {
-        error,
-        outdated: None,
-        doing: drift.message(),
-    }
 }
 
 enum Looked {
@@ -183,8 +168,14 @@ async fn digest(
         DigestReflectionPolicy::IfNotPresent | DigestReflectionPolicy::Always => {}
     }
     drift.known(format!("looking up the digest of tag {}", found.tag));
-    let shown =
-        |basis: &ImagePolicy, error: StepError| status::after(basis, &failed(error, drift), None, Timestamp::now());
+    let shown = |basis: &ImagePolicy, error: StepError| {
+        status::after(
+            basis,
+            &Outcome::failed_while(drift.message(), error),
+            None,
+            Timestamp::now(),
+        )
+    };
     let work = pin!(look_up(ctx, &spec.repository, repository, &found.tag, drift));
     let digest = progress::watched(ctx, object, drift, shown, work).await;
     digest.map_err(|error| StepError {

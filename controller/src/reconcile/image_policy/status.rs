@@ -7,14 +7,11 @@ use mintmark_api::{
     image_policy::{ImagePolicy, ImagePolicyStatus, ImageRef},
 };
 
-use crate::{
-    reconcile::{
-        Outcome, OwnedStatus,
-        conditions::{Finding, failure_of_images, merge, progress_of_images},
-        context::generation,
-        reconciled::observes,
-    },
-    watch::requested_at,
+use crate::reconcile::{
+    Outcome, OwnedStatus,
+    conditions::{Finding, failure_of_images, merge, progress_of_images},
+    context::generation,
+    reconciled::observe,
 };
 
 impl OwnedStatus for ImagePolicyStatus {
@@ -51,12 +48,12 @@ pub(super) fn after(
 ) -> ImagePolicyStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let current = generation(object);
-    if observes(outcome, current, status.observed_generation) {
-        status.observed_generation = Some(current);
-    }
-    if let Some(requested) = requested_at(object) {
-        status.last_handled_reconcile_at = Some(requested.to_owned());
-    }
+    observe(
+        object,
+        outcome,
+        &mut status.observed_generation,
+        &mut status.last_handled_reconcile_at,
+    );
     let findings = match (outcome, found) {
         (Outcome::Suspended, _) => return status,
         (Outcome::Failed { error, doing, .. }, _) => failure_of_images(error, doing.as_deref()),
@@ -99,12 +96,6 @@ pub(super) fn success(status: &ImagePolicyStatus) -> String {
 /// The status while a pass is under way.
 pub(super) fn progressing(object: &ImagePolicy, message: &str, now: Timestamp) -> ImagePolicyStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    status.conditions = merge(
-        &progress_of_images(message),
-        &status.conditions,
-        &OWNED_BY_IMAGES,
-        generation(object),
-        now,
-    );
+    status.conditions = progress_of_images(message, &status.conditions, generation(object), now);
     status
 }

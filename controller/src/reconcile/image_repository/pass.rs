@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use mintmark_api::{condition::reason, image_repository::ImageRepository};
 
-use super::{Found, ValidatedImageRepository, blocking, failure, scan, status};
+use super::{ValidatedImageRepository, blocking, failure, scan, status};
 use crate::{
     artifact::{self, Binding, Record, Standing},
     reconcile::{
@@ -26,27 +26,12 @@ pub(super) async fn run(
     key: &ObjectKey,
     object: &ImageRepository,
 ) -> Pass<ImageRepository> {
-    let mut pass = Pass {
-        outcome: Outcome::Suspended,
-        found: Found::default(),
-        previous: None,
-        credential: None,
-        signing: ctx.signing.borrow().clone(),
-        interval: None,
-    };
+    let mut pass = Pass::begun(ctx);
     let drift = Arc::new(Drift::default());
     if let Err(error) = look(ctx, key, object, &mut pass, &drift).await {
-        pass.outcome = failed(error, &drift);
+        pass.outcome = Outcome::failed_while(drift.message(), error);
     }
     pass
-}
-
-fn failed(error: StepError, drift: &Drift) -> Outcome {
-    Outcome::Failed {
-        error,
-        outdated: None,
-        doing: drift.message(),
-    }
 }
 
 /// Looks at what is stored, and scans if that is due.
@@ -126,7 +111,13 @@ impl Scan<'_> {
     ) -> Result<(), StepError> {
         let found = pass.found.clone();
         let shown = |basis: &ImageRepository, error: StepError| {
-            status::after(basis, &failed(error, self.drift), &found, None, Timestamp::now())
+            status::after(
+                basis,
+                &Outcome::failed_while(self.drift.message(), error),
+                &found,
+                None,
+                Timestamp::now(),
+            )
         };
         let scanned = {
             let work = pin!(async {

@@ -16,10 +16,9 @@ use crate::{
         Outcome, OwnedStatus,
         conditions::{Finding, failure_of_images, merge, progress_of_images},
         context::generation,
-        reconciled::observes,
+        reconciled::observe,
     },
     tags::shown_scan_time,
-    watch::requested_at,
 };
 
 impl OwnedStatus for ImageRepositoryStatus {
@@ -74,12 +73,12 @@ pub(super) fn after(
 ) -> ImageRepositoryStatus {
     let mut status = object.status.clone().unwrap_or_default();
     let current = generation(object);
-    if observes(outcome, current, status.observed_generation) {
-        status.observed_generation = Some(current);
-    }
-    if let Some(requested) = requested_at(object) {
-        status.last_handled_reconcile_at = Some(requested.to_owned());
-    }
+    observe(
+        object,
+        outcome,
+        &mut status.observed_generation,
+        &mut status.last_handled_reconcile_at,
+    );
     if matches!(outcome, Outcome::Suspended) {
         return status;
     }
@@ -130,12 +129,6 @@ pub(super) fn success(record: &Record) -> String {
 /// The status while a scan is under way: Reconciling, and Ready Unknown.
 pub(super) fn progressing(object: &ImageRepository, message: &str, now: Timestamp) -> ImageRepositoryStatus {
     let mut status = object.status.clone().unwrap_or_default();
-    status.conditions = merge(
-        &progress_of_images(message),
-        &status.conditions,
-        &OWNED_BY_IMAGES,
-        generation(object),
-        now,
-    );
+    status.conditions = progress_of_images(message, &status.conditions, generation(object), now);
     status
 }

@@ -167,14 +167,7 @@ async fn run(
     key: &ObjectKey,
     object: &OciRepository,
 ) -> Result<Pass<OciRepository>, Theirs> {
-    let mut pass = Pass {
-        outcome: Outcome::Suspended,
-        found: None,
-        previous: None,
-        credential: None,
-        signing: ctx.signing.borrow().clone(),
-        interval: None,
-    };
+    let mut pass = Pass::begun(ctx);
     let opened = match store::open(ctx, key, object).await {
         Ok(opened) => opened,
         Err(error) => {
@@ -217,11 +210,7 @@ async fn run(
     let mut pull = Pull::new(ctx, key, object, &validated, opened);
     let (drift, stored) = (pull.drift(), pull.record());
     let failed = |basis: &OciRepository, error: StepError| {
-        let outcome = Outcome::Failed {
-            error,
-            outdated: None,
-            doing: drift.message(),
-        };
+        let outcome = Outcome::failed_while(drift.message(), error);
         status_of(ctx, basis, &outcome, stored.as_ref(), None)
     };
     let pulled = {

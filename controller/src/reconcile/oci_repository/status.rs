@@ -18,10 +18,9 @@ use crate::{
         Outcome, OwnedStatus,
         conditions::{Finding, Status, merge, with_summary},
         context::generation,
-        reconciled::observes,
+        reconciled::observe,
         step::Policy,
     },
-    watch::requested_at,
 };
 
 /// What is stored for the object, and where it is served.
@@ -52,12 +51,12 @@ impl Findings<'_> {
     pub fn status(&self, object: &OciRepository, now: Timestamp) -> OciRepositoryStatus {
         let mut status = object.status.clone().unwrap_or_default();
         let current = generation(object);
-        if observes(self.outcome, current, status.observed_generation) {
-            status.observed_generation = Some(current);
-        }
-        if let Some(requested) = requested_at(object) {
-            status.last_handled_reconcile_at = Some(requested.to_owned());
-        }
+        observe(
+            object,
+            self.outcome,
+            &mut status.observed_generation,
+            &mut status.last_handled_reconcile_at,
+        );
         if matches!(self.outcome, Outcome::Suspended) {
             return status;
         }
